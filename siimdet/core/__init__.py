@@ -1,0 +1,1 @@
+"""Types, label spaces and box geometry; NumPy only."""
