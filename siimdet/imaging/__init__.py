@@ -1,0 +1,1 @@
+"""From DICOM, PNG and JPEG files to grey images: decoding, look-up tables, scaling, writing."""
