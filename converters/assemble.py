@@ -1,0 +1,87 @@
+"""From label rows and converted images to the records, boxes, counts and repairs of a data set."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from converters.boxes import clip_item
+from converters.item import Done, image_place
+from converters.source import Item, Repair
+from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.data.splits import assign_folds, assign_splits
+from siimdet.errors import SourceError
+
+
+def assemble(
+    items: Sequence[Item], done: Mapping[str, Done], *, where: Path, folds: int | None, seed: int
+) -> tuple[list[ImageRecord], dict[str, BoxLabels]]:
+    """Records and boxes of the converted images, with splits and folds that all label rows decide.
+
+    Raises: SourceError if there are fewer patients than folds.
+    """
+    known = [item for item in items if item.patient_id or item.image_id in done]
+    patients = {item.image_id: item.patient_id or done[item.image_id].patient_id for item in known}
+    splits = assign_splits(patients, {item.image_id: item.official for item in known}, seed=seed)
+    numbers: dict[str, int] = {}
+    if folds is not None:
+        strata = {item.image_id: _stratum(item) for item in known}
+        try:
+            numbers = assign_folds(patients, strata, splits, folds=folds, seed=seed)
+        except ValueError as error:
+            raise SourceError(where, "folds", found=error, expected="fewer folds") from None
+    records, boxes = [], {}
+    for item in known:
+        if (image := done.get(item.image_id)) is None:
+            continue
+        stored = ImageSize(*image.stored)
+        boxes[item.image_id] = BoxLabels(image.xyxy, item.class_ids, stored)  # type: ignore[arg-type]
+        records.append(
+            ImageRecord(
+                image_id=item.image_id,
+                study_id=item.study_id,
+                patient_id=patients[item.image_id],
+                path=image_place(item.image_id),
+                stored=stored,
+                original=ImageSize(*image.original),
+                labels=item.labels,
+                split=splits[item.image_id],
+                fold=numbers.get(item.image_id),
+                source=item.columns,
+            )
+        )
+    return records, boxes
+
+
+def count_labels(items: Sequence[Item], done: Mapping[str, Done]) -> dict[str, int | None]:
+    """Counts of all label rows; patients are None where neither a table nor a converted file tells them all."""
+    patients = {item.patient_id or (done[item.image_id].patient_id if item.image_id in done else "") for item in items}
+    return {
+        "images": len(items),
+        "studies": len({item.study_id for item in items}),
+        "patients": None if "" in patients else len(patients),
+        "boxes": sum(len(item.xyxy) for item in items),
+        "images_with_boxes": sum(len(item.xyxy) > 0 for item in items),
+        "images_without_boxes": sum(len(item.xyxy) == 0 for item in items),
+    }
+
+
+def list_repairs(items: Sequence[Item], done: Mapping[str, Done], native: ImageSize | None) -> list[Repair]:
+    """Every mended value, of all label rows: those without an image as far as their tables tell."""
+    repairs = []
+    for item in items:
+        image = done.get(item.image_id)
+        repairs += image.repairs if image else [*item.repairs, *_clippings(item, native)]
+    return sorted(repairs)
+
+
+def _clippings(item: Item, native: ImageSize | None) -> list[Repair]:
+    if not len(item.xyxy):
+        return []
+    try:
+        return clip_item(item, native)[1]
+    except SourceError:
+        # A box that is none is a failure of its image, named when that is converted.
+        return []
+
+
+def _stratum(item: Item) -> str:
+    return f"{item.labels.tolist()} {len(item.xyxy) > 0}"

@@ -1,0 +1,1 @@
+"""The data set on disk: manifest, COCO and YOLO views, splits, counts, phantoms and the training loader."""

@@ -1,0 +1,81 @@
+"""Splits and folds by patient: nobody's images stand on both sides, whatever the order of the rows."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+
+from siimdet.core.types import Split
+
+Official = Literal["train_val", "test"]
+"""What a source's official lists say of an image; train_val is ours to divide."""
+
+VAL_FRACTION = 0.1
+TEST_FRACTION = 0.1
+OFFICIAL_VAL_FRACTION = 1 / 9
+"""Of an official train_val list: with a test list of a tenth this comes to .8/.1/.1 again."""
+
+
+def assign_splits(
+    patients: Mapping[str, str], official: Mapping[str, Official | None], *, seed: int = 0
+) -> dict[str, Split]:
+    """Split of every image, given the patient of every image and what official lists say of it.
+
+    Officially listed patients keep their test; their train_val is divided by patient. All others are
+    divided .8/.1/.1 by patient. Depends on the ids and the seed only.
+    """
+    listed: dict[str, Official] = {}
+    for image_id, part in official.items():
+        if part is not None:
+            patient = patients[image_id]
+            assert listed.setdefault(patient, part) == part, f"patient {patient} stands in both official lists"
+    free = set(patients.values()) - listed.keys()
+    divided = {patient for patient, part in listed.items() if part == "train_val"}
+    chosen: dict[str, Split] = {patient: "test" for patient in listed.keys() - divided}
+    chosen |= _divide(free, {"test": TEST_FRACTION, "val": VAL_FRACTION}, seed)
+    chosen |= _divide(divided, {"val": OFFICIAL_VAL_FRACTION}, seed)
+    return {image_id: chosen[patient] for image_id, patient in patients.items()}
+
+
+def assign_folds(
+    patients: Mapping[str, str], strata: Mapping[str, str], splits: Mapping[str, Split], *, folds: int, seed: int = 0
+) -> dict[str, int]:
+    """Fold, from 0, of every image of train and val, grouped by patient and balanced over the strata.
+
+    `strata` is any name per image: study label and has-box, for one. Test images get no fold.
+    Raises: ValueError if there are fewer patients than folds.
+    Source: scikit-learn's StratifiedGroupKFold.
+    """
+    # Seconds and 130 MB of import that only folds need; the conversion workers import this file too.
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    images = sorted(image_id for image_id, split in splits.items() if split != "test")
+    groups = [patients[image_id] for image_id in images]
+    if folds < 2 or len(set(groups)) < folds:
+        raise ValueError(f"{folds} folds of {len(set(groups))} patients, expected 2 or more and a patient for each")
+    names = _merge_rare([strata[image_id] for image_id in images], folds)
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    numbered = {}
+    for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(images)), names, groups)):
+        numbered |= {images[i]: fold for i in held_out.tolist()}
+    return numbered
+
+
+def _divide(patients: set[str], fractions: dict[Split, float], seed: int) -> dict[str, Split]:
+    # Ordered by a hash of the id: a patient more or less moves no others but those at a border.
+    ordered = sorted(patients, key=lambda patient: (hashlib.sha256(f"{seed}:{patient}".encode()).digest(), patient))
+    chosen: dict[str, Split] = {}
+    for split, fraction in fractions.items():
+        # Few patients still give one each, once train has its own.
+        count = max(round(fraction * len(patients)), 1) if len(patients) > len(fractions) else 0
+        chosen |= {patient: split for patient in ordered[len(chosen) : len(chosen) + count]}
+    return {patient: chosen.get(patient, "train") for patient in ordered}
+
+
+def _merge_rare(strata: list[str], folds: int) -> list[str]:
+    # scikit-learn warns of a stratum with fewer members than folds, and cannot balance it anyway.
+    counts = Counter(strata)
+    common = max(sorted(counts), key=counts.__getitem__)
+    return [name if counts[name] >= folds else common for name in strata]

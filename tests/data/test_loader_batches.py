@@ -1,0 +1,135 @@
+"""Batches: the same images in the same order whatever the workers, the resumption and what ran before."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from siimdet.augment import Augmenter
+from siimdet.config import Affine, Augment, Cutout
+from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.data.loader import Batch, Samples, ordered_batches, steps_per_epoch, training_batches
+from siimdet.imaging.png import write_png
+
+COUNT = 11
+AUGMENT = Augment(
+    horizontal_flip=0.5, affine=Affine(p=1, rotate=20), blur=0.5, cutout=Cutout(p=0.5, holes=6, radius=0.05)
+)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory) -> tuple[Path, list[ImageRecord], dict[str, BoxLabels]]:
+    """Eleven images of 60 x 40 px; the even ones have a box."""
+    root = tmp_path_factory.mktemp("dataset")
+    rng = np.random.default_rng(0)
+    size, records, boxes = ImageSize(60, 40), [], {}
+    for index in range(COUNT):
+        name = f"image{index:02d}"
+        write_png(root / "images" / f"{name}.png", rng.integers(0, 256, (40, 60), np.uint8))
+        labels = [index % 2, np.nan]
+        records.append(ImageRecord(name, name, name, f"images/{name}.png", size, size, labels, "train"))
+        boxes[name] = BoxLabels.empty(size) if index % 2 else BoxLabels([[index, 5, 40, 30]], [0], size)
+    return root, records, boxes
+
+
+def samples(stored, *, seed: int = 0, augment: Augment | None = AUGMENT, count: int = COUNT) -> Samples:
+    root, records, boxes = stored
+    augmentation = Augmenter(augment) if augment else None
+    return Samples(root, records[:count], boxes, side=32, resize="stretch", augmentation=augmentation, seed=seed)
+
+
+def assert_equal(left: list[Batch], right: list[Batch]) -> None:
+    assert [batch.ids for batch in left] == [batch.ids for batch in right]
+    for one, other in zip(left, right, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels.nan_to_num(-1), other.labels.nan_to_num(-1))
+        assert all(torch.equal(a, b) for a, b in zip(one.boxes, other.boxes, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(one.class_ids, other.class_ids, strict=True))
+        assert one.placements == other.placements
+
+
+def test_what_a_batch_holds(stored):
+    (batch,) = ordered_batches(samples(stored, augment=None), batch_size=COUNT)
+    assert batch.ids == [f"image{index:02d}" for index in range(COUNT)]
+    assert (batch.images.shape, batch.images.dtype) == ((COUNT, 1, 32, 32), torch.float32)
+    assert 0 <= batch.images.min() < 0.2 < 0.8 < batch.images.max() <= 1
+    assert batch.labels.shape == (COUNT, 2)
+    assert batch.labels[:, 0].tolist() == [index % 2 for index in range(COUNT)]
+    assert batch.labels[:, 1].isnan().all()
+    assert batch.boxes[4][0].tolist() == pytest.approx([4 * 32 / 60, 5 * 32 / 40, 40 * 32 / 60, 30 * 32 / 40])
+    assert (batch.boxes[1].shape, batch.boxes[1].dtype) == ((0, 4), torch.float32)
+    assert (batch.class_ids[1].shape, batch.class_ids[1].dtype) == ((0,), torch.int64)
+
+
+def test_two_worker_processes_give_the_batches_of_none(stored):
+    alone = list(training_batches(samples(stored), batch_size=3, epoch=1))
+    assert_equal(alone, list(training_batches(samples(stored), batch_size=3, epoch=1, workers=2)))
+
+
+@pytest.mark.parametrize("skip", [1, 2, 3])
+def test_a_resumed_epoch_is_the_tail_of_the_unbroken_one(stored, skip):
+    whole = list(training_batches(samples(stored), batch_size=3, epoch=2))
+    rest = list(training_batches(samples(stored), batch_size=3, epoch=2, skip=skip))
+    assert_equal(whole[skip:], rest)
+
+
+def test_global_random_states_are_neither_read_nor_moved(stored):
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = list(training_batches(samples(stored), batch_size=4, epoch=0))
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    np.random.seed(3)
+    assert_equal(first, list(training_batches(samples(stored), batch_size=4, epoch=0)))
+
+
+def test_epochs_and_seeds_shuffle_and_augment_anew(stored):
+    def order(seed, epoch):
+        return [i for batch in training_batches(samples(stored, seed=seed), batch_size=1, epoch=epoch) for i in batch.ids]
+
+    orders = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert len(set(map(tuple, orders))) == 4
+    assert {tuple(sorted(o)) for o in orders} == {tuple(f"image{i:02d}" for i in range(COUNT))}
+    one, other = (samples(stored)[epoch, 0][0] for epoch in (0, 1))
+    assert not torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"), [(11, 3, [3, 3, 3]), (11, 11, [11]), (6, 3, [3, 3]), (2, 3, [2]), (1, 1, [1])]
+)
+def test_a_smaller_last_batch_is_left_out_where_there_is_a_full_one(stored, count, batch_size, sizes):
+    some = samples(stored, augment=None, count=count)
+    assert [len(batch.ids) for batch in training_batches(some, batch_size=batch_size, epoch=0)] == sizes
+    assert steps_per_epoch(some, batch_size) == len(sizes)
+
+
+def test_ordered_batches_hold_every_image_once(stored):
+    batches = list(ordered_batches(samples(stored, augment=None), batch_size=4))
+    assert [len(batch.ids) for batch in batches] == [4, 4, 3]
+    assert [i for batch in batches for i in batch.ids] == [f"image{index:02d}" for index in range(COUNT)]
+    assert list(ordered_batches(samples(stored, count=0), batch_size=4)) == []
+
+
+def test_sixteen_bit_images_are_scaled_by_their_own_range(tmp_path):
+    size = ImageSize(32, 32)
+    write_png(tmp_path / "images/a.png", np.full((32, 32), 13107, np.uint16))
+    record = ImageRecord("a", "a", "a", "images/a.png", size, size, [1], "train")
+    for augmentation in (None, Augmenter(Augment(horizontal_flip=1))):
+        some = Samples(
+            tmp_path, [record], {"a": BoxLabels.empty(size)}, side=32, resize="stretch", augmentation=augmentation
+        )
+        pixels = some[0, 0][0]
+        assert pixels.dtype == torch.float32
+        assert pixels.numpy() == pytest.approx(np.full((1, 32, 32), 0.2), abs=1e-6)
+
+
+def test_boxes_outside_the_centre_are_left_out_with_their_classes(tmp_path):
+    size = ImageSize(320, 80)
+    write_png(tmp_path / "images/a.png", np.zeros((80, 320), np.uint8))
+    record = ImageRecord("a", "a", "a", "images/a.png", size, size, [1], "train")
+    truth = {"a": BoxLabels([[0, 0, 40, 40], [150, 10, 170, 70], [200, 0, 320, 80]], [4, 5, 6], size)}
+    some = Samples(tmp_path, [record], truth, side=70, resize="shorter")
+    _, _, boxes, class_ids, _, _ = some[0, 0]
+    assert class_ids.tolist() == [5]
+    assert boxes.tolist() == [[25, 5, 45, 65]]

@@ -1,0 +1,106 @@
+"""No patient stands on both sides of a split or fold, and neither row order nor strangers change anything."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from siimdet.data.splits import assign_folds, assign_splits
+
+PATIENTS = st.dictionaries(
+    st.text("abc123", min_size=1, max_size=4), st.text("xyz", min_size=1, max_size=3), min_size=1, max_size=60
+)
+SEEDS = st.integers(0, 5)
+
+
+def shuffled(mapping: dict, seed: int) -> dict:
+    pairs = list(mapping.items())
+    random.Random(seed).shuffle(pairs)
+    return dict(pairs)
+
+
+def sides_per_patient(patients: dict[str, str], sides: dict) -> list[int]:
+    found: dict[str, set] = {}
+    for image_id, side in sides.items():
+        found.setdefault(patients[image_id], set()).add(side)
+    return [len(each) for each in found.values()]
+
+
+@given(patients=PATIENTS, seed=SEEDS, order=SEEDS)
+def test_splits_keep_patients_together_whatever_the_order(patients, seed, order):
+    splits = assign_splits(patients, {}, seed=seed)
+    assert splits.keys() == patients.keys()
+    assert set(sides_per_patient(patients, splits)) == {1}
+    assert assign_splits(shuffled(patients, order), {}, seed=seed) == splits
+
+
+@settings(deadline=None)
+@given(patients=PATIENTS, seed=SEEDS, order=SEEDS, folds=st.integers(2, 5))
+def test_folds_keep_patients_together_whatever_the_order(patients, seed, order, folds):
+    splits = assign_splits(patients, {}, seed=seed)
+    strata = {image_id: image_id[0] for image_id in patients}
+    held = {patients[image_id] for image_id, split in splits.items() if split != "test"}
+    if len(held) < folds:
+        with pytest.raises(ValueError, match=f"{folds} folds of {len(held)} patients"):
+            assign_folds(patients, strata, splits, folds=folds, seed=seed)
+        return
+    numbers = assign_folds(patients, strata, splits, folds=folds, seed=seed)
+    assert numbers.keys() == {image_id for image_id, split in splits.items() if split != "test"}
+    assert set(numbers.values()) <= set(range(folds))
+    assert set(sides_per_patient(patients, numbers)) == {1}
+    reordered = [shuffled(mapping, order) for mapping in (patients, strata, splits)]
+    assert assign_folds(*reordered, folds=folds, seed=seed) == numbers
+
+
+def test_a_thousand_patients_are_divided_by_tenths():
+    patients = {f"image{i}": f"patient{i}" for i in range(1000)}
+    splits = assign_splits(patients, {})
+    assert Counter(splits.values()) == {"train": 800, "val": 100, "test": 100}
+    assert splits != assign_splits(patients, {}, seed=1)
+
+
+def test_one_patient_more_moves_hardly_any_other():
+    patients = {f"image{i}": f"patient{i}" for i in range(1000)}
+    before, after = assign_splits(patients, {}), assign_splits(patients | {"new": "stranger"}, {})
+    assert sum(before[image_id] != after[image_id] for image_id in patients) <= 2
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (1, {"train": 1}),
+        (2, {"train": 2}),
+        (3, {"train": 1, "val": 1, "test": 1}),
+        (5, {"train": 3, "val": 1, "test": 1}),
+    ],
+)
+def test_few_patients_still_fill_the_splits(count, expected):
+    assert Counter(assign_splits({str(i): str(i) for i in range(count)}, {}).values()) == expected
+
+
+def test_official_lists_keep_their_test_and_share_out_train_val():
+    patients = {f"image{i}": f"patient{i // 2}" for i in range(200)}
+    official = {image_id: "test" if int(image_id[5:]) >= 180 else "train_val" for image_id in patients}
+    splits = assign_splits(patients, official)
+    assert {image_id for image_id, split in splits.items() if split == "test"} == {f"image{i}" for i in range(180, 200)}
+    assert Counter(splits.values()) == {"train": 160, "val": 20, "test": 20}
+    assert set(sides_per_patient(patients, splits)) == {1}
+
+
+def test_folds_balance_the_strata():
+    patients = {f"image{i}": f"patient{i}" for i in range(300)}
+    strata = {image_id: "rare" if int(image_id[5:]) % 10 == 0 else "common" for image_id in patients}
+    numbers = assign_folds(patients, strata, dict.fromkeys(patients, "train"), folds=3)
+    assert Counter((numbers[i], strata[i]) for i in patients) == {
+        (fold, name): count for fold in range(3) for name, count in (("rare", 10), ("common", 90))
+    }
+
+
+def test_a_stratum_smaller_than_the_folds_is_no_obstacle():
+    patients = {f"image{i}": f"patient{i}" for i in range(20)}
+    strata = {image_id: "only one" if image_id == "image7" else "common" for image_id in patients}
+    assert Counter(assign_folds(patients, strata, dict.fromkeys(patients, "train"), folds=5).values()) == {
+        fold: 4 for fold in range(5)
+    }
