@@ -1,0 +1,1 @@
+"""Networks, built from values; greyscale batches in, torch tensors out."""

@@ -1,0 +1,185 @@
+"""What a trained model is on disk, and how it comes back: model.json and weights/best.safetensors.
+
+Nothing here unpickles: weights are safetensors, whose reader executes nothing.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.error import URLError
+
+import safetensors.torch
+import torchvision
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from siimdet.core.files import atomic_write, sha256_file
+from siimdet.core.types import LabelSpace
+from siimdet.data.loader import Resize
+from siimdet.errors import RunError
+from siimdet.models.classifier import build_classifier
+from siimdet.models.faster_rcnn import build_faster_rcnn
+from siimdet.models.yolo import build_yolo_detector
+
+Kind = Literal["classifier", "faster_rcnn", "yolo"]
+BUILDERS: dict[Kind, Callable[..., nn.Module]] = {
+    "classifier": build_classifier,
+    "faster_rcnn": build_faster_rcnn,
+    "yolo": build_yolo_detector,
+}
+MODEL = "model.json"
+WEIGHTS = "weights/best.safetensors"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """All that is needed to build a model and to feed it."""
+
+    kind: Kind
+    architecture: Mapping[str, Any]
+    """Arguments of the builder."""
+    classes: LabelSpace
+    image_size: int
+    """Side of the input outside training, px."""
+    resize: Resize
+
+
+def build_model(spec: ModelSpec) -> nn.Module:
+    """Build a model with random weights."""
+    return BUILDERS[spec.kind](**spec.architecture, num_classes=len(spec.classes))
+
+
+def save_model(run: Path, spec: ModelSpec, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write weights, then model.json with their SHA-256, each in one step.
+
+    `facts` are what the training knows beyond the model: data, scores, operating point, versions.
+    """
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    with atomic_write(run / WEIGHTS, "wb") as stream:
+        stream.write(safetensors.torch.save(tensors))
+    card = {
+        "format": FORMAT_VERSION,
+        "kind": spec.kind,
+        "architecture": dict(spec.architecture),
+        "classes": {"name": spec.classes.name, "names": list(spec.classes.names)},
+        "input": {"image_size": spec.image_size, "resize": spec.resize, "channels": 1},
+        **facts,
+        "sha256": sha256_file(run / WEIGHTS),
+    }
+    with atomic_write(run / MODEL) as stream:
+        stream.write(json.dumps(card, indent=2) + "\n")
+
+
+def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
+    """The best model of a run, in evaluation mode on the CPU.
+
+    Raises: RunError for a run without a trained model, of another format, or with damaged weights.
+    """
+    spec = read_spec(run)
+    model = build_model(spec)
+    state = read_tensors(run / WEIGHTS)
+    _check_fit(run / WEIGHTS, model.state_dict(), state)
+    model.load_state_dict(state)
+    return model.eval(), spec
+
+
+def read_card(run: Path) -> dict[str, Any]:
+    """model.json of a run. Raises: RunError if there is none, or of another format."""
+    path = run / MODEL
+    try:
+        card = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunError(path, "file", found=error.strerror, expected="the run directory of a finished epoch") from None
+    except ValueError as error:
+        raise RunError(path, "content", found=error, expected="JSON") from None
+    version = card.get("format") if isinstance(card, dict) else None
+    if version != FORMAT_VERSION:
+        raise RunError(path, "format", found=version, expected=f"{FORMAT_VERSION}, the format of this version")
+    return card
+
+
+def read_spec(run: Path) -> ModelSpec:
+    """What model.json says of the model. Raises: RunError as read_card, or for a missing or foreign value."""
+    card = read_card(run)
+    if card.get("kind") not in BUILDERS:
+        raise RunError(run / MODEL, "kind", found=repr(card.get("kind")), expected=" or ".join(BUILDERS))
+    try:
+        return ModelSpec(
+            kind=card["kind"],
+            architecture=card["architecture"],
+            classes=LabelSpace(card["classes"]["name"], tuple(card["classes"]["names"])),
+            image_size=card["input"]["image_size"],
+            resize=card["input"]["resize"],
+        )
+    except KeyError as error:
+        raise RunError(run / MODEL, error.args[0], found="nothing", expected="a value") from None
+    except (TypeError, ValueError) as error:
+        raise RunError(run / MODEL, "content", found=error, expected="what siimdet writes there") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file. Raises: RunError if it is missing or damaged."""
+    if not path.is_file():
+        raise RunError(path, "file", found="nothing", expected="a .safetensors file")
+    try:
+        return safetensors.torch.load_file(path)
+    except SafetensorError as error:
+        raise RunError(path, "content", found=error, expected="safetensors") from None
+
+
+def init_body(body: nn.Module, name: str, source: str) -> None:
+    """Give a body the weights of `source`: none, imagenet, a run directory, or a .safetensors file.
+
+    From a run, the tensors of its body are taken and its head is left. Raises: RunError if they do not fit.
+    """
+    if source == "none":
+        return
+    if source == "imagenet":
+        state = _imagenet(name)
+    else:
+        path = Path(source)
+        state = read_tensors(path / WEIGHTS if path.is_dir() or not path.suffix else path)
+        prefixes = ("detector.backbone.body.", "body.")
+        prefix = next((p for p in prefixes if any(key.startswith(p) for key in state)), "")
+        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+    own = body.state_dict()
+    _check_fit(Path(source), own, {key: value for key, value in state.items() if key in own})
+    body.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+
+
+def init_model(model: nn.Module, run: Path, kind: Kind) -> None:
+    """Start a detector from another run of the same architecture, head included."""
+    found = read_spec(run).kind
+    if found != kind:
+        raise RunError(run / MODEL, "kind", found=found, expected=kind)
+    state = read_tensors(run / WEIGHTS)
+    _check_fit(run / WEIGHTS, model.state_dict(), state)
+    model.load_state_dict(state)
+
+
+def _imagenet(name: str) -> Mapping[str, Tensor]:
+    if name not in torchvision.models.list_models():
+        raise RunError("weights", "imagenet", found=f"none for {name}", expected="a body that torchvision has")
+    try:
+        weights = torchvision.models.get_model_weights(name)["DEFAULT"]
+        return weights.get_state_dict(progress=False, check_hash=True)
+    except URLError as error:
+        expected = "a network to download them, or weights=none or a file"
+        raise RunError("weights", "imagenet", found=f"no connection ({error.reason})", expected=expected) from None
+
+
+def _check_fit(path: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    # Frozen batch norms do not count batches; everything else must be there, in shape.
+    needed = {key for key in own if not key.endswith("num_batches_tracked")}
+    missing = sorted(key for key in needed if key not in state)
+    if missing:
+        raise RunError(path, missing[0], found="no such tensor", expected=f"{len(needed)} tensors of this architecture")
+    surplus = sorted(key for key in state if key not in own)
+    if surplus:
+        raise RunError(path, surplus[0], found="a tensor", expected="none of that name in this architecture")
+    for key, value in own.items():
+        if key in state and state[key].shape != value.shape:
+            raise RunError(path, key, found=tuple(state[key].shape), expected=tuple(value.shape))

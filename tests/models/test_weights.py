@@ -1,0 +1,242 @@
+"""Models on disk: they come back as they were, and nothing damaged or foreign gets in."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from siimdet.core.files import sha256_file
+from siimdet.core.labels import OPACITY, STUDY
+from siimdet.errors import RunError
+from siimdet.models.bodies import build_body
+from siimdet.models.weights import (
+    MODEL,
+    WEIGHTS,
+    ModelSpec,
+    build_model,
+    init_body,
+    init_model,
+    load_model,
+    read_card,
+    read_spec,
+    read_tensors,
+    save_model,
+)
+
+BODY = "resnext14_32x4d"
+GREY = {"mean": [0.45, 0.45, 0.45], "std": [0.2, 0.2, 0.2]}
+CLASSIFIER = ModelSpec("classifier", {"body": BODY, "activation": "softmax", **GREY}, STUDY, 64, "shorter")
+DETECTOR = ModelSpec(
+    "faster_rcnn",
+    {
+        "body": BODY,
+        "finest_stage": 2,
+        "fpn_channels": 16,
+        "box_head_features": 16,
+        "anchor_sizes": [8, 16, 32, 48],
+        "proposals": 30,
+        **GREY,
+    },
+    OPACITY,
+    64,
+    "stretch",
+)
+
+
+def saved(run: Path, spec: ModelSpec, seed: int = 0) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    model = build_model(spec).eval()
+    save_model(run, spec, model.state_dict(), {"scores": {"best": 0.5}})
+    return model
+
+
+@pytest.fixture(scope="module")
+def classifier_run(tmp_path_factory) -> tuple[Path, torch.nn.Module]:
+    run = tmp_path_factory.mktemp("classifier")
+    return run, saved(run, CLASSIFIER)
+
+
+@pytest.fixture
+def broken(classifier_run, tmp_path) -> Path:
+    """A copy of a run, to be damaged."""
+    for name in (MODEL, WEIGHTS):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((classifier_run[0] / name).read_bytes())
+    return tmp_path
+
+
+def edit(run: Path, **changes) -> None:
+    card = json.loads((run / MODEL).read_text()) | changes
+    (run / MODEL).write_text(json.dumps({key: value for key, value in card.items() if value != "absent"}))
+
+
+def refusal(run: Path) -> str:
+    with pytest.raises(RunError) as caught:
+        load_model(run)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value).removeprefix(f"{run}/")
+
+
+def test_a_classifier_comes_back_with_equal_predictions(classifier_run):
+    run, model = classifier_run
+    again, spec = load_model(run)
+    assert spec == CLASSIFIER
+    assert not again.training
+    images = torch.rand(2, 1, 64, 64)
+    assert torch.equal(again.predict(images), model.predict(images))
+
+
+def test_a_detector_comes_back_with_equal_predictions(tmp_path):
+    model = saved(tmp_path, DETECTOR)
+    again, spec = load_model(tmp_path)
+    assert spec == DETECTOR
+    images = torch.rand(2, 1, 64, 64)
+    for ours, theirs in zip(again.predict(images), model.predict(images), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_the_card_says_what_the_model_is(classifier_run):
+    run, _ = classifier_run
+    card = read_card(run)
+    assert card["kind"] == "classifier"
+    assert card["classes"] == {"name": "siim-study", "names": list(STUDY.names)}
+    assert card["input"] == {"image_size": 64, "resize": "shorter", "channels": 1}
+    assert card["scores"] == {"best": 0.5}
+    assert card["sha256"] == sha256_file(run / WEIGHTS)
+
+
+def test_what_is_not_there_is_named(tmp_path, broken):
+    assert refusal(tmp_path / "none") == "model.json: file: found No such file or directory, expected " + (
+        "the run directory of a finished epoch"
+    )
+    (broken / WEIGHTS).unlink()
+    assert refusal(broken) == "weights/best.safetensors: file: found nothing, expected a .safetensors file"
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "header"])
+def test_damaged_weights_are_refused(broken, damage):
+    path = broken / WEIGHTS
+    data = path.read_bytes()
+    path.write_bytes(
+        {"cut": data[:-100], "empty": b"", "foreign": b"\x89PNG" * 50, "header": b"\xff" * 8 + data[8:]}[damage]
+    )
+    line = refusal(broken)
+    assert line.startswith("weights/best.safetensors: content: found ")
+    assert line.endswith("expected safetensors")
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"{}", b'{"format": 99}'])
+def test_a_broken_card_is_refused(broken, content):
+    (broken / MODEL).write_bytes(content)
+    assert refusal(broken).startswith(("model.json: content: found ", "model.json: format: found "))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"classes": "absent"}, "model.json: classes: found nothing, expected a value"),
+        ({"input": {"resize": "stretch"}}, "model.json: image_size: found nothing, expected a value"),
+        ({"kind": "vgg"}, "model.json: kind: found 'vgg', expected classifier or faster_rcnn or yolo"),
+        ({"kind": ["classifier"]}, "model.json: kind: found ['classifier'], expected"),
+        ({"classes": "opacity"}, "model.json: content: found "),
+        ({"classes": {"name": "x", "names": ["a", "a"]}}, "model.json: content: found label space x has a class twice"),
+        ({"architecture": {"body": "vgg16"}}, "model.json: architecture: found "),
+        ({"architecture": {"body": BODY, "activation": "softmax", **GREY, "depth": 3}}, "model.json: architecture: found"),
+        ({"architecture": None}, "model.json: architecture: found "),
+    ],
+)
+def test_a_foreign_card_is_refused(broken, changes, line):
+    edit(broken, **changes)
+    assert refusal(broken).startswith(line)
+
+
+def test_weights_of_another_architecture_are_refused(broken):
+    edit(broken, classes={"name": "two", "names": ["a", "b"]})
+    assert refusal(broken) == "weights/best.safetensors: head.weight: found (4, 2048), expected (2, 2048)"
+    edit(broken, architecture={**CLASSIFIER.architecture, "hidden": 8})
+    assert refusal(broken).startswith("weights/best.safetensors: head.0.bias: found no such tensor, expected ")
+
+
+def test_a_surplus_tensor_is_refused(broken):
+    tensors = read_tensors(broken / WEIGHTS)
+    (broken / WEIGHTS).write_bytes(safetensors.torch.save({**tensors, "spare": torch.zeros(1)}))
+    assert "spare: found a tensor, expected none of that name" in refusal(broken)
+
+
+class Payload:
+    """Would make a file when unpickled."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = str(target)
+
+    def __reduce__(self):
+        return open, (self.target, "w")
+
+
+@pytest.mark.parametrize("write", [lambda path, value: path.write_bytes(pickle.dumps(value)), lambda p, v: torch.save(v, p)])
+def test_a_pickle_is_refused_and_never_run(broken, tmp_path, write):
+    trap = tmp_path / "was-run"
+    write(broken / WEIGHTS, {"head.weight": Payload(trap)})
+    assert refusal(broken).endswith("expected safetensors")
+    foreign = tmp_path / "weights.safetensors"
+    write(foreign, {"x": Payload(trap)})
+    with pytest.raises(RunError, match="expected safetensors"):
+        init_body(build_body(BODY), BODY, str(foreign))
+    assert not trap.exists()
+
+
+def same_body(left: torch.nn.Module, right: torch.nn.Module) -> bool:
+    state = right.state_dict()
+    return all(torch.equal(value, state[key]) for key, value in left.state_dict().items() if key in state)
+
+
+def test_a_body_starts_from_nothing_a_run_or_a_file(classifier_run, tmp_path):
+    run, model = classifier_run
+    torch.manual_seed(9)
+    body = build_body(BODY)
+    before = {key: value.clone() for key, value in body.state_dict().items()}
+    init_body(body, BODY, "none")
+    assert all(torch.equal(value, before[key]) for key, value in body.state_dict().items())
+    init_body(body, BODY, str(run))
+    assert same_body(body, model.body)
+    plain = tmp_path / "body.safetensors"
+    plain.write_bytes(safetensors.torch.save(build_body(BODY).state_dict()))
+    init_body(body, BODY, str(plain))
+    assert not same_body(body, model.body)
+    init_body(body, BODY, str(run / WEIGHTS))
+    assert same_body(body, model.body)
+
+
+def test_bodies_pass_between_classifiers_and_detectors(classifier_run, tmp_path):
+    run, model = classifier_run
+    detector = build_model(DETECTOR)
+    body = detector.detector.backbone.body
+    init_body(body, BODY, str(run))
+    assert same_body(body, model.body)
+    save_model(tmp_path, DETECTOR, detector.state_dict(), {})
+    fresh = build_body(BODY)
+    init_body(fresh, BODY, str(tmp_path))
+    assert same_body(body, fresh)
+
+
+def test_a_body_of_another_shape_or_none_is_refused(classifier_run, tmp_path):
+    run, _ = classifier_run
+    with pytest.raises(RunError, match="found no such tensor|found \\("):
+        init_body(build_body("resnet18"), "resnet18", str(run))
+    with pytest.raises(RunError, match="file: found nothing, expected a .safetensors file"):
+        init_body(build_body(BODY), BODY, str(tmp_path / "no-run"))
+    with pytest.raises(RunError, match=f"^weights: imagenet: found none for {BODY}, expected a body that torchvision has"):
+        init_body(build_body(BODY), BODY, "imagenet")
+
+
+def test_a_detector_starts_from_a_run_of_its_own_kind_only(classifier_run, tmp_path):
+    first = saved(tmp_path, DETECTOR, seed=1)
+    second = build_model(DETECTOR)
+    init_model(second, tmp_path, "faster_rcnn")
+    assert same_body(first, second)
+    with pytest.raises(RunError, match="model.json: kind: found classifier, expected faster_rcnn"):
+        init_model(second, classifier_run[0], "faster_rcnn")
+    assert read_spec(tmp_path) == DETECTOR
