@@ -1,0 +1,271 @@
+"""PASCAL VOC 2010 average precision at IoU > 0.5, the score of the SIIM-FISABIO-RSNA competition.
+
+A detection counts against one truth only: the one of its image and class that it overlaps most (the
+first in the truth's own order if two overlap equally). It is a candidate if that overlap exceeds
+0.5. A truth is hit by its highest-scored candidate; every other detection is a false positive, even
+where a second truth would have done. AP is the area under the monotone envelope of the
+precision-recall curve, every point of it (Everingham et al., IJCV 2010, section 4.2; the VOC 2010
+development kit's VOCap.m). Areas are continuous: no + 1 on widths.
+
+Row order plays no part. A detection's truth depends on nothing but the boxes, so candidates of
+different truths never compete. Where several candidates of a truth share the highest score, exactly
+one is the hit, and which one changes nothing, because equal scores form one step: the curve has one
+point per distinct score, taken after all detections of that score. The curve is thus a function of
+the counts per score alone, to the last digit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from siimdet.core.types import BoxLabels, Detections, LabelSpace
+
+MIN_IOU = 0.5
+"""A match overlaps by more than this."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TruthBoxes:
+    """The true boxes of many images, as parallel columns.
+
+    Shapes: images i64[M] (image numbers 0, 1, ...; memory grows with the largest), class_ids i64[M],
+    xyxy f64[M, 4] in any unit shared with the predictions. Arrays are kept, not copied.
+    """
+
+    images: NDArray[np.int64]
+    class_ids: NDArray[np.int64]
+    xyxy: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _normalise(self, "images", np.int64, (-1,))
+        _normalise(self, "class_ids", np.int64, (-1,))
+        _normalise(self, "xyxy", np.float64, (-1, 4))
+        _check_columns(self)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PredictedBoxes:
+    """The predicted boxes of many images, as parallel columns in any order.
+
+    Shapes: as TruthBoxes, and scores f64[N], finite; only their order and their ties matter.
+    """
+
+    images: NDArray[np.int64]
+    class_ids: NDArray[np.int64]
+    xyxy: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _normalise(self, "images", np.int64, (-1,))
+        _normalise(self, "class_ids", np.int64, (-1,))
+        _normalise(self, "xyxy", np.float64, (-1, 4))
+        _normalise(self, "scores", np.float64, (-1,))
+        _check_columns(self)
+        if len(self.scores) != len(self.images) or not np.isfinite(self.scores).all():
+            raise ValueError(f"{len(self.scores)} scores for {len(self.images)} boxes, expected a finite one for each")
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True, slots=True)
+class OperatingPoint:
+    """What a class does when only detections with score >= threshold are shown."""
+
+    threshold: float
+    precision: float
+    recall: float
+    f1: float
+    false_positives_per_image: float
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the true boxes that are found: recall under its clinical name."""
+        return self.recall
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassCurve:
+    """One class's curve, a point per distinct score from high to low.
+
+    Shapes, S points: scores f64[S], hits i64[S] and detections i64[S], both counted down to and
+    including that score. `truths` is the number of true boxes; `ap` is None if there are none.
+    """
+
+    name: str
+    truths: int
+    scores: NDArray[np.float64]
+    hits: NDArray[np.int64]
+    detections: NDArray[np.int64]
+    ap: float | None
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Share of the detections that are hits, f64[S], without the envelope."""
+        return self.hits / self.detections
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Share of the truths that are hit, f64[S]; NaN for a class without truth."""
+        return self.hits / self.truths if self.truths else np.full(len(self.hits), np.nan)
+
+    def operating_point(self, images: int) -> OperatingPoint | None:
+        """The threshold of the best F1 (the highest one on ties) over `images` scored images.
+
+        None for a class without truth, or of which no truth is ever hit.
+        """
+        if not len(self.hits) or not self.hits[-1]:
+            return None
+        f1 = 2 * self.hits / (self.detections + self.truths)
+        best = int(f1.argmax())
+        return OperatingPoint(
+            threshold=float(self.scores[best]),
+            precision=float(self.precision[best]),
+            recall=float(self.recall[best]),
+            f1=float(f1[best]),
+            false_positives_per_image=float((self.detections[best] - self.hits[best]) / images),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class VocScore:
+    """Every class's curve, in the order of the label space."""
+
+    curves: tuple[ClassCurve, ...]
+
+    @property
+    def ap(self) -> dict[str, float | None]:
+        """AP by class name; None for a class without truth."""
+        return {curve.name: curve.ap for curve in self.curves}
+
+    @property
+    def mean_ap(self) -> float | None:
+        """Mean over the classes that have truth; None if none has."""
+        known = [curve.ap for curve in self.curves if curve.ap is not None]
+        return sum(known) / len(known) if known else None
+
+    @property
+    def without_truth(self) -> tuple[str, ...]:
+        """Names of the classes that the mean leaves out."""
+        return tuple(curve.name for curve in self.curves if curve.ap is None)
+
+
+def voc_map(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace) -> VocScore:
+    """VOC 2010 AP of every class over all images at once; the module's docstring has the rules.
+
+    Raises: ValueError for a class id that `classes` does not have.
+    """
+    for columns in (truth, predictions):
+        if len(columns) and columns.class_ids.max() >= len(classes):
+            raise ValueError(f"class id {columns.class_ids.max()}, expected one of {classes.name}'s {len(classes)}")
+    hits = _find_hits(truth, predictions)
+    curves = []
+    for class_id, name in enumerate(classes.names):
+        mine = predictions.class_ids == class_id
+        truths = int((truth.class_ids == class_id).sum())
+        curves.append(class_curve(name, predictions.scores[mine], hits[mine], truths))
+    return VocScore(tuple(curves))
+
+
+def detection_ap(
+    truth: Mapping[str, BoxLabels], predictions: Mapping[str, Detections], classes: LabelSpace
+) -> VocScore:
+    """voc_map of a detector over the images of `truth`, by image id, those without boxes included.
+
+    An image that `predictions` lacks is one in which nothing was found.
+    Raises: ValueError for a prediction of another image, or in another size than the truth's.
+    """
+    for image_id, found in predictions.items():
+        if image_id not in truth:
+            raise ValueError(f"prediction for image {image_id}, expected only images of the truth")
+        if found.size != truth[image_id].size:
+            raise ValueError(f"image {image_id}: boxes in {found.size}, expected the truth's {truth[image_id].size}")
+    found = [predictions.get(image_id, Detections.empty(labels.size)) for image_id, labels in truth.items()]
+    labels = list(truth.values())
+    return voc_map(
+        TruthBoxes(_numbers(labels), _join(labels, "class_ids"), _join(labels, "xyxy")),
+        PredictedBoxes(_numbers(found), _join(found, "class_ids"), _join(found, "xyxy"), _join(found, "scores")),
+        classes,
+    )
+
+
+def class_curve(name: str, scores: NDArray[np.float64], hits: NDArray[np.bool_], truths: int) -> ClassCurve:
+    """The curve and AP of one class from scores f64[N] and hits bool[N] in any order."""
+    order = np.argsort(-scores)
+    scores = scores[order]
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
+    found = np.cumsum(hits[order], dtype=np.int64)[last]
+    detections = last + 1
+    ap = None
+    if truths:
+        envelope = np.maximum.accumulate((found / detections)[::-1])[::-1]
+        ap = float(np.sum(np.diff(found, prepend=0) * envelope) / truths)
+    return ClassCurve(name, truths, scores[last], found, detections, ap)
+
+
+def _find_hits(truth: TruthBoxes, predictions: PredictedBoxes) -> NDArray[np.bool_]:
+    """Which predictions are hits, bool[N]; truths are grouped by (class, image), each group in its own order."""
+    images = 1 + max(truth.images.max(initial=-1), predictions.images.max(initial=-1))
+    classes = 1 + max(truth.class_ids.max(initial=-1), predictions.class_ids.max(initial=-1))
+    groups = truth.class_ids * images + truth.images
+    starts = np.concatenate([[0], np.cumsum(np.bincount(groups, minlength=classes * images))])
+    boxes = truth.xyxy[np.argsort(groups, kind="stable")]
+    wanted = predictions.class_ids * images + predictions.images
+    return _match(boxes, starts, wanted, predictions.xyxy, predictions.scores, MIN_IOU)
+
+
+@numba.njit
+def _match(truth, starts, groups, xyxy, scores, min_iou):
+    """Hits bool[N]; truth f64[M, 4] of group g lies at starts[g]:starts[g + 1], groups i64[N] of xyxy f64[N, 4]."""
+    hits = np.zeros(len(xyxy), np.bool_)
+    holder = np.full(len(truth), -1)
+    for p in range(len(xyxy)):
+        x1, y1, x2, y2 = xyxy[p, 0], xyxy[p, 1], xyxy[p, 2], xyxy[p, 3]
+        best, target = min_iou, -1
+        for t in range(starts[groups[p]], starts[groups[p] + 1]):
+            width = min(x2, truth[t, 2]) - max(x1, truth[t, 0])
+            height = min(y2, truth[t, 3]) - max(y1, truth[t, 1])
+            if width > 0 and height > 0:
+                overlap = width * height
+                area = (truth[t, 2] - truth[t, 0]) * (truth[t, 3] - truth[t, 1])
+                iou = overlap / ((x2 - x1) * (y2 - y1) + area - overlap)
+                if iou > best:
+                    best, target = iou, t
+        if target >= 0 and (holder[target] < 0 or scores[p] > scores[holder[target]]):
+            if holder[target] >= 0:
+                hits[holder[target]] = False
+            holder[target] = p
+            hits[p] = True
+    return hits
+
+
+def _numbers(boxes: list) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
+
+
+def _join(boxes: list, column: str) -> NDArray:
+    return np.concatenate([getattr(b, column) for b in boxes]) if boxes else np.zeros(0)
+
+
+def _normalise(columns: object, name: str, dtype: type, shape: tuple[int, ...]) -> None:
+    array = np.ascontiguousarray(getattr(columns, name), dtype=dtype)
+    array = array.reshape(0, *shape[1:]) if array.size == 0 else array
+    if array.ndim != len(shape) or array.shape[1:] != shape[1:]:
+        raise ValueError(f"{name} of shape {array.shape}, expected {shape} with -1 for any length")
+    object.__setattr__(columns, name, array)
+
+
+def _check_columns(columns: TruthBoxes | PredictedBoxes) -> None:
+    xyxy, n = columns.xyxy, len(columns.images)
+    if not n == len(columns.class_ids) == len(xyxy):
+        raise ValueError(f"{n} images, {len(columns.class_ids)} class ids and {len(xyxy)} boxes, expected as many")
+    if n and min(columns.images.min(), columns.class_ids.min()) < 0:
+        raise ValueError("negative image number or class id, expected 0 or more")
+    if not np.isfinite(xyxy).all() or not (xyxy[:, 2:] >= xyxy[:, :2]).all():
+        raise ValueError("box inverted or with NaN or infinite coordinates, expected x1 <= x2 and y1 <= y2")

@@ -1,0 +1,1 @@
+"""The competition's CSV: its rows, its truth and its score."""

@@ -1,0 +1,96 @@
+"""Coupling boxes with the study level: exponents, pixels and order, by hand."""
+
+import numpy as np
+import pytest
+
+from siimdet.config import Coupling, Exponents
+from siimdet.core.labels import STUDY
+from siimdet.core.types import Detections, ImageRecord, ImageSize, Probabilities
+from siimdet.errors import SubmissionError
+from siimdet.submission.coupling import couple
+from siimdet.submission.table import CLASSES, Submission
+
+STORED, ORIGINAL = ImageSize(100, 50), ImageSize(300, 200)
+STUDIES = Probabilities(("s1", "s2"), [[0.2, 0.5, 0.2, 0.1], [0.9, 0.05, 0.03, 0.02]], STUDY)
+
+
+def record(image: str, study: str, stored=STORED, original=ORIGINAL) -> ImageRecord:
+    return ImageRecord(image, study, "p", f"images/{image}.png", stored, original, [0], "test")
+
+
+RECORDS = [record("b", "s1"), record("a", "s1"), record("c", "s2")]
+BOXES = {"a": Detections([[10, 5, 60, 40], [0, 0, 100, 50]], [0, 0], [0.8, 0.5], STORED)}
+
+
+def submission(coupling: Coupling | None = None, **options) -> Submission:
+    plain = Coupling(kind="coupling")
+    return couple(RECORDS, options.pop("boxes", BOXES), STUDIES, coupling or plain, file="s.csv", **options)
+
+
+def row(given: Submission, row_id: str) -> list[tuple[str, float, list[float]]]:
+    mine = np.flatnonzero(given.rows == given.ids.index(row_id))
+    return [(CLASSES.names[given.class_ids[i]], given.scores[i], given.xyxy[i].tolist()) for i in mine]
+
+
+def test_without_exponents_scores_pass_unchanged_and_boxes_are_in_original_pixels():
+    found = row(submission(), "a_image")
+    assert [name for name, _, _ in found] == ["none", "opacity", "opacity"]
+    assert [score for _, score, _ in found] == pytest.approx([0.2, 0.8, 0.5])
+    assert [box for _, _, box in found] == [[0, 0, 1, 1], [30, 20, 180, 160], [0, 0, 300, 200]]
+
+
+def test_a_study_emits_all_four_classes_with_the_unit_box():
+    found = row(submission(), "s1_study")
+    assert [name for name, _, _ in found] == ["negative", "typical", "indeterminate", "atypical"]
+    assert [score for _, score, _ in found] == pytest.approx([0.2, 0.5, 0.2, 0.1])
+    assert all(box == [0, 0, 1, 1] for _, _, box in found)
+
+
+def test_the_winners_exponents_by_hand():
+    coupling = Coupling(
+        kind="coupling",
+        opacity=Exponents(own=0.7, not_negative=0.2, image_opacity=0.1),
+        none=Exponents(own=0.8, image_opacity=0.2),
+    )
+    given = submission(coupling)
+    none, best, second = (score for _, score, _ in row(given, "a_image"))
+    assert none == pytest.approx(0.2**0.8 * 0.2**0.2, rel=1e-6)
+    assert best == pytest.approx(0.8**0.7 * 0.8**0.2 * 0.8**0.1, rel=1e-6)
+    assert second == pytest.approx(0.5**0.7 * 0.8**0.2 * 0.8**0.1, rel=1e-6)
+    # An image without boxes: p_opacity is 0.
+    assert row(given, "c_image") == [("none", pytest.approx(0.9**0.8, rel=1e-6), [0, 0, 1, 1])]
+
+
+def test_certain_probabilities_are_no_trouble():
+    studies = Probabilities(("s1", "s2"), [[1, 0, 0, 0], [0, 1, 0, 0]], STUDY)
+    boxes = {"a": Detections([[0, 0, 1, 1]], [0], [1], STORED), "c": Detections([[0, 0, 1, 1]], [0], [0], STORED)}
+    coupling = Coupling(kind="coupling", opacity=Exponents(own=0, not_negative=0.5), none=Exponents(image_opacity=0.5))
+    given = couple(RECORDS, boxes, studies, coupling, file="s.csv")
+    assert [score for _, score, _ in row(given, "a_image")] == [0, 0]
+    assert [score for _, score, _ in row(given, "c_image")] == [0, 1]
+
+
+def test_rows_are_sorted_or_follow_the_sample():
+    assert submission().ids == ("a_image", "b_image", "c_image", "s1_study", "s2_study")
+    sample = ("s2_study", "c_image", "s1_study", "b_image", "a_image")
+    given = submission(ids=sample)
+    assert given.ids == sample
+    assert row(given, "a_image") == row(submission(), "a_image")
+    assert (np.diff(given.rows) >= 0).all()
+
+
+def test_ids_must_be_those_of_the_records():
+    complete = submission().ids
+    with pytest.raises(SubmissionError, match=r"^s.csv: d_image: found no such image or study in the data, expected"):
+        submission(ids=(*complete, "d_image"))
+    with pytest.raises(SubmissionError, match=r"^s.csv: s2_study: found an id that the sample lacks, expected the sample"):
+        submission(ids=complete[:-1])
+    with pytest.raises(SubmissionError, match="the id a second time"):
+        submission(ids=(*complete, "a_image"))
+
+
+def test_a_box_at_the_border_stays_inside_however_its_scale_rounds():
+    stored, original = ImageSize(333, 777), ImageSize(1000, 3001)
+    boxes = {"x": Detections([[0.1, 0.2, 333, 777]], [0], [0.5], stored)}
+    given = couple([record("x", "s1", stored, original)], boxes, STUDIES, Coupling(kind="coupling"), file="s.csv")
+    assert row(given, "x_image")[1][2][2:] == [1000, 3001]
