@@ -1,0 +1,23 @@
+"""Which device a command runs on."""
+
+from typing import Literal
+
+import torch
+
+from siimdet.errors import UserError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+
+
+def pick_device(name: DeviceName) -> torch.device:
+    """The device of that name; `auto` is CUDA where there is one, else the CPU.
+
+    Raises: UserError if it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available[name]:
+        there = ", ".join(key for key, holds in available.items() if holds)
+        raise UserError("--device", name, found="no such device here", expected=there)
+    return torch.device(name)

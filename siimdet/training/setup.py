@@ -1,0 +1,63 @@
+"""What every training sets up alike: optimiser, schedule, and where its data and code come from."""
+
+import importlib.metadata
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import siimdet
+from siimdet.config import EngineTraining, Optimiser
+from siimdet.core.types import ImageRecord
+from siimdet.data.manifest import Dataset
+from siimdet.training.schedules import LearningRate, cosine_floor, one_cycle
+
+
+def build_optimiser(settings: Optimiser, model: nn.Module) -> torch.optim.Optimizer:
+    """An optimiser over the parameters that train."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.name == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        parameters,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+    )
+
+
+def build_schedule(config: EngineTraining, steps: int) -> LearningRate:
+    """The learning rate of a training with `steps` optimiser steps per epoch."""
+    lr, schedule = config.optimiser.lr, config.schedule
+    if schedule.name == "one_cycle":
+        return one_cycle(lr, epochs=config.epochs, steps=steps)
+    return cosine_floor(lr, epochs=config.epochs, floor=schedule.floor, step_every=schedule.step_every)
+
+
+def provenance(dataset: Dataset, train: Sequence[ImageRecord], val: Sequence[ImageRecord]) -> dict[str, Any]:
+    """What model.json says of data, versions and code."""
+    packages = ("torch", "torchvision", "numpy")
+    return {
+        "data": {
+            "source": dataset.source,
+            "fingerprint": dataset.fingerprint,
+            "train_images": len(train),
+            "val_images": len(val),
+        },
+        "versions": {"siimdet": siimdet.__version__, **{p: importlib.metadata.version(p) for p in packages}},
+        "git": _git_hash(),
+    }
+
+
+def _git_hash() -> str | None:
+    """Commit of the checkout that siimdet runs from; None for an installed wheel."""
+    root = Path(siimdet.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None

@@ -1,0 +1,93 @@
+"""`train`: from a config and a data set to a run directory, whatever is trained."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from siimdet.config import AnyTraining, EngineTraining
+from siimdet.config_file import dump_config
+from siimdet.core.files import atomic_write
+from siimdet.core.types import Detections, Probabilities
+from siimdet.data.coco import write_detections
+from siimdet.data.manifest import Dataset, read_dataset, training_split
+from siimdet.data.table import write_table
+from siimdet.errors import DatasetError, RunError
+from siimdet.inference.run import predict_run
+from siimdet.training.classify import train_classifier
+from siimdet.training.detect import train_faster_rcnn
+from siimdet.training.yolo import train_yolo_run
+
+log = logging.getLogger(__name__)
+
+TRAININGS: dict[str, Callable[..., None]] = {
+    "backbone": train_classifier,
+    "study": train_classifier,
+    "faster_rcnn": train_faster_rcnn,
+    "yolo": train_yolo_run,
+}
+CONFIG = "config.yaml"
+
+
+def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.device, resume: bool = False) -> None:
+    """Train a model of `config` on the train images of `dataset` into `run`, validating on its val images.
+
+    Raises: RunError if `run` holds another training and `resume` is not asked for, or nothing to resume.
+    """
+    records, val = training_split(dataset, fold=config.fold, exclude_patients=excluded_patients(config))
+    if not val:
+        raise DatasetError(dataset.root, "split", found="no val images", expected="some to choose the best epoch by")
+    if not resume and (run / CONFIG).exists():
+        raise RunError(run, "--out", found="a run", expected="a new directory, or --resume")
+    _check_device(config, device)
+    run.mkdir(parents=True, exist_ok=True)
+    with atomic_write(run / CONFIG) as stream:
+        stream.write(dump_config(config))
+    log.info("%s: %d images to train on, %d to validate, on %s", config.kind, len(records), len(val), device)
+    with torch.random.fork_rng():
+        TRAININGS[config.kind](config, dataset, records, val, run, device=device, resume=resume)
+
+
+def train_folds(
+    config: AnyTraining, dataset: Dataset, run: Path, *, folds: int, device: torch.device, resume: bool = False
+) -> None:
+    """Train one model per fold into RUN/fold-k/ and write their out-of-fold predictions: oof.json or oof.csv.
+
+    A fold that is finished is not trained again with `resume`.
+    """
+    known = sorted({record.fold for record in dataset.records if record.fold is not None})
+    if known != list(range(folds)):
+        expected = f"{folds} folds (convert --folds {folds})"
+        raise DatasetError(dataset.root, "fold", found=f"{len(known)} folds", expected=expected)
+    parts = []
+    for fold in range(folds):
+        own = config.model_copy(update={"fold": fold})
+        part = run / f"fold-{fold}"
+        train(own, dataset, part, device=device, resume=resume and (part / "state").is_dir())
+        _, val = training_split(dataset, fold=fold, exclude_patients=excluded_patients(config))
+        parts.append(predict_run(part, dataset, val, device=device))
+    write_out_of_fold(run, dataset, parts)
+
+
+def write_out_of_fold(run: Path, dataset: Dataset, parts: list[Any]) -> None:
+    """Join the predictions of all folds into one file in `run`."""
+    if isinstance(parts[0], Probabilities):
+        rows = [(key, *values.tolist()) for part in parts for key, values in zip(part.keys, part.values, strict=True)]
+        write_table(run / "oof.csv", ("image_id", *parts[0].space.names), sorted(rows))
+    else:
+        joined: dict[str, Detections] = {}
+        for part in parts:
+            joined |= part
+        write_detections(run / "oof.json", dataset, joined)
+
+
+def excluded_patients(config: AnyTraining) -> set[str]:
+    """Patients of the data sets in `exclude_patients`."""
+    return {record.patient_id for root in config.exclude_patients for record in read_dataset(root).records}
+
+
+def _check_device(config: AnyTraining, device: torch.device) -> None:
+    if isinstance(config, EngineTraining) and config.amp and device.type == "mps":
+        raise RunError("config", "amp", found="true on mps", expected="amp=false there")

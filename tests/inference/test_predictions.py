@@ -1,0 +1,76 @@
+"""From a model's output in input pixels to detections in stored ones; and the device."""
+
+import numpy as np
+import pytest
+import torch
+
+from siimdet.core.labels import OPACITY, STUDY
+from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.data.dataset import Dataset
+from siimdet.errors import UserError
+from siimdet.imaging.png import write_png
+from siimdet.inference.device import pick_device
+from siimdet.inference.predict import Classifies, Detector, classify, detect
+
+CPU = torch.device("cpu")
+SIZE = ImageSize(128, 64)
+
+
+@pytest.fixture
+def dataset(tmp_path) -> Dataset:
+    records = []
+    for index, name in enumerate(("a", "b", "c")):
+        write_png(tmp_path / "images" / f"{name}.png", np.full((64, 128), 51 * (index + 1), np.uint8))
+        records.append(ImageRecord(name, name, name, f"images/{name}.png", SIZE, SIZE, [1, 0, 0, 0], "val"))
+    boxes = {record.image_id: BoxLabels.empty(SIZE) for record in records}
+    return Dataset(tmp_path, "test", STUDY, OPACITY, 8, tuple(records), boxes, "")
+
+
+class Centred:
+    """Finds the same boxes in every image of 32 px; scores follow the image's grey."""
+
+    def predict(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        boxes = torch.tensor([[8.0, 8, 24, 24], [0, 4, 8, 12], [0, 0, 4, 4]])
+        return [(boxes, torch.tensor([0.5, 1.0, 0.7]) * image.max(), torch.tensor([0, 0, 0])) for image in images]
+
+
+class Greys:
+    """Tells each image's grey as the first class."""
+
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        grey = images.amax(dim=(1, 2, 3))
+        return torch.stack([grey, 1 - grey, 0 * grey, 0 * grey], dim=1)
+
+
+def test_boxes_come_in_stored_pixels_best_first_and_padding_is_dropped(dataset):
+    assert isinstance(Centred(), Detector)
+    found = detect(Centred(), dataset, dataset.records, side=32, resize="letterbox", device=CPU, batch_size=2)
+    assert list(found) == ["a", "b", "c"]
+    # 32 px of input are 128 stored, and the image begins 8 px down: the third box lies in the padding.
+    for index, detections in enumerate(found.values()):
+        assert detections.xyxy.tolist() == [[0, 0, 32, 16], [32, 0, 96, 64]]
+        assert detections.scores == pytest.approx(np.array([1.0, 0.5]) * (index + 1) / 5)
+        assert detections.size == SIZE
+
+
+def test_stretched_boxes_scale_by_each_side(dataset):
+    found = detect(Centred(), dataset, dataset.records[:1], side=32, resize="stretch", device=CPU)
+    assert found["a"].xyxy.tolist() == [[0, 8, 32, 24], [0, 0, 16, 8], [32, 16, 96, 48]]
+
+
+def test_classes_are_keyed_by_image_in_the_order_asked_for(dataset):
+    assert isinstance(Greys(), Classifies)
+    records = dataset.records[::-1]
+    probabilities = classify(Greys(), dataset, records, STUDY, side=32, resize="stretch", device=CPU, batch_size=2)
+    assert probabilities.keys == ("c", "b", "a")
+    assert probabilities.values[:, :2] == pytest.approx(np.array([[0.6, 0.4], [0.4, 0.6], [0.2, 0.8]]))
+    assert classify(Greys(), dataset, [], STUDY, side=32, resize="stretch", device=CPU).values.shape == (0, 4)
+
+
+def test_devices():
+    assert pick_device("cpu") == CPU
+    assert pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+    for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available())):
+        if not there:
+            with pytest.raises(UserError, match=f"^--device: {name}: found no such device here, expected cpu"):
+                pick_device(name)
