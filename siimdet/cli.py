@@ -1,0 +1,404 @@
+"""The commands. Heavy imports stand inside the functions: `siimdet --help` answers at once."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from siimdet.errors import UserError
+
+if TYPE_CHECKING:
+    from siimdet.core.types import ImageRecord
+    from siimdet.data.manifest import Dataset
+
+# Typer shows BadParameter alone; its base, from click or from the copy that newer versions carry, is what we catch.
+_UsageError: Any = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    help="Detection of findings on chest radiographs: from DICOM to a scored submission.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+class SourceName(StrEnum):
+    """Names of the sources, as in converters.SOURCES."""
+
+    SIIM = "siim"
+    RSNA = "rsna"
+    NIH = "nih"
+
+
+class SplitName(StrEnum):
+    """Names of the splits."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class DeviceChoice(StrEnum):
+    """Names of the devices."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class FusionMethod(StrEnum):
+    """Names of the fusion methods."""
+
+    WBF = "wbf"
+    NMS = "nms"
+    SOFT_NMS = "soft-nms"
+    NMW = "nmw"
+
+
+DatasetOption = Annotated[Path, typer.Option("--dataset", help="A converted data set.")]
+DeviceOption = Annotated[DeviceChoice, typer.Option(help="Where the model runs; auto takes CUDA if it is there.")]
+SplitOption = Annotated[SplitName | None, typer.Option(help="Default: test where it is labelled, else val.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+
+@app.command()
+def convert(
+    source: Annotated[SourceName, typer.Argument(help="What the raw files are.")],
+    raw: Annotated[Path, typer.Option(help="Folder of the raw files.")],
+    out: Annotated[Path, typer.Option(help="The data set to write; a second run resumes.")],
+    image_size: Annotated[int | None, typer.Option(min=32, help="Bound of the longer side, px.")] = None,
+    bit_depth: Annotated[int, typer.Option(help="8 or 16.")] = 8,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="Number train + val into this many folds.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of splits and folds.")] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Convert the first images by id only.")] = None,
+    present_only: Annotated[bool, typer.Option("--present-only", help="Pass over labels without a file.")] = False,
+    allow_failures: Annotated[bool, typer.Option("--allow-failures", help="Exit 0 despite refused inputs.")] = False,
+) -> None:
+    """Turn a source's raw files into a data set with COCO and YOLO labels."""
+    from converters import SOURCES
+    from converters.run import convert as run_conversion
+
+    if bit_depth not in (8, 16):
+        raise UserError("convert", "--bit-depth", found=bit_depth, expected="8 or 16")
+    with _progress(f"convert {source}") as progress:
+        summary = run_conversion(
+            SOURCES[source],
+            raw,
+            out,
+            image_size=image_size,
+            bit_depth=bit_depth,
+            workers=workers,
+            folds=folds,
+            seed=seed,
+            limit=limit,
+            present_only=present_only,
+            progress=progress,
+        )
+    _say(
+        f"{out}: {summary.converted} images converted, {summary.resumed} kept from before, "
+        f"{summary.without_file} labels without a file, {summary.repairs} repairs, {summary.failures} failures"
+    )
+    if summary.failures and not allow_failures:
+        raise typer.Exit(3)
+
+
+@app.command()
+def inspect(
+    dataset: Annotated[Path, typer.Argument(help="A converted data set.")], as_json: JsonOption = False
+) -> None:
+    """Count a data set's images, studies, patients, boxes and labels, by split."""
+    from siimdet.data.manifest import read_dataset
+    from siimdet.data.summary import summarise
+
+    summary = summarise(read_dataset(dataset))
+    print(json.dumps(summary) if as_json else _indented(summary))
+
+
+def _train(
+    kinds: tuple[str, ...],
+    config: Path,
+    overrides: list[str] | None,
+    dataset: Path,
+    out: Path,
+    resume: bool,
+    folds: int | None,
+    device: DeviceChoice,
+) -> None:
+    from siimdet.config_file import load_config
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.device import pick_device
+    from siimdet.training.train import train, train_folds
+
+    settings = load_config(config, overrides or (), kinds=kinds)
+    data, chosen = read_dataset(dataset), pick_device(device.value)
+    if folds is None:
+        train(settings, data, out, device=chosen, resume=resume)
+    else:
+        train_folds(settings, data, out, folds=folds, device=chosen, resume=resume)
+    _say(f"run: {out}")
+
+
+ConfigArgument = Annotated[Path, typer.Argument(help="A YAML file, such as those in configs/.")]
+OverridesArgument = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides: a.b=c.")]
+RunOption = Annotated[Path, typer.Option("--out", help="The run directory to write.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on where the run in --out stopped.")]
+FoldsOption = Annotated[int | None, typer.Option(min=2, help="Train every fold, and predict out of fold.")]
+
+
+@app.command("train-backbone")
+def train_backbone(
+    config: ConfigArgument,
+    dataset: DatasetOption,
+    out: RunOption,
+    overrides: OverridesArgument = None,
+    resume: ResumeOption = False,
+    folds: FoldsOption = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Pretrain a body on multi-label findings."""
+    _train(("backbone",), config, overrides, dataset, out, resume, folds, device)
+
+
+@app.command("train-detector")
+def train_detector(
+    config: ConfigArgument,
+    dataset: DatasetOption,
+    out: RunOption,
+    overrides: OverridesArgument = None,
+    resume: ResumeOption = False,
+    folds: FoldsOption = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Train Faster R-CNN or YOLO."""
+    _train(("faster_rcnn", "yolo"), config, overrides, dataset, out, resume, folds, device)
+
+
+@app.command("train-study")
+def train_study(
+    config: ConfigArgument,
+    dataset: DatasetOption,
+    out: RunOption,
+    overrides: OverridesArgument = None,
+    resume: ResumeOption = False,
+    folds: FoldsOption = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Train the study-level classifier: negative, typical, indeterminate, atypical."""
+    _train(("study",), config, overrides, dataset, out, resume, folds, device)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    dataset: DatasetOption,
+    out: Annotated[Path, typer.Option(help="COCO results (.json) of a detector, CSV of a classifier.")],
+    split: SplitOption = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Predict a split of a data set with a run's best model."""
+    from siimdet.core.types import Probabilities
+    from siimdet.data.coco import write_detections
+    from siimdet.data.manifest import read_dataset
+    from siimdet.data.table import write_table
+    from siimdet.inference.device import pick_device
+    from siimdet.inference.run import predict_run
+
+    data = read_dataset(dataset)
+    found = predict_run(run, data, _records(data, split), device=pick_device(device.value))
+    if isinstance(found, Probabilities):
+        rows = ((key, *values.tolist()) for key, values in zip(found.keys, found.values, strict=True))
+        write_table(out, ("image_id", *found.space.names), rows)
+    else:
+        write_detections(out, data, found)
+    _say(f"predictions: {out}")
+
+
+@app.command()
+def fuse(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="COCO results of several detectors.")],
+    dataset: DatasetOption,
+    out: Annotated[Path, typer.Option(help="COCO results to write.")],
+    method: Annotated[FusionMethod, typer.Option(help="How boxes become one.")] = FusionMethod.WBF,
+    iou: Annotated[float, typer.Option(min=0, max=1, help="Boxes that overlap by more are one.")] = 0.55,
+    weights: Annotated[list[float] | None, typer.Option(min=0, help="One per file.")] = None,
+) -> None:
+    """Fuse the boxes of several detectors."""
+    from siimdet.data.coco import read_detections, write_detections
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.fusion import fuse as fuse_boxes
+
+    data = read_dataset(dataset)
+    models = [read_detections(file, data) for file in files]
+    write_detections(out, data, fuse_boxes(models, method=method.value, min_iou=iou, weights=weights))
+    _say(f"fused: {out}")
+
+
+@app.command()
+def submit(
+    dataset: DatasetOption,
+    detector: Annotated[list[Path], typer.Option(help="Run directory of a detector; several are fused.")],
+    study: Annotated[Path, typer.Option(help="Run directory of a study classifier.")],
+    out: Annotated[Path, typer.Option(help="submission.csv to write.")],
+    coupling: Annotated[Path | None, typer.Option(help="How boxes and study level combine.")] = None,
+    sample: Annotated[Path | None, typer.Option(help="sample_submission.csv: exactly its rows, in its order.")] = None,
+    split: SplitOption = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Write the competition's submission from detector and study runs."""
+    from siimdet.config import Coupling
+    from siimdet.config_file import load_config
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.device import pick_device
+    from siimdet.submission.file import read_submission, write_submission
+    from siimdet.submission.submit import submit as make_submission
+
+    rule = load_config(coupling, kinds=("coupling",)) if coupling else Coupling(kind="coupling")
+    data = read_dataset(dataset)
+    made = make_submission(
+        data,
+        _records(data, split),
+        detectors=detector,
+        study=study,
+        coupling=rule,
+        file=str(out),
+        device=pick_device(device.value),
+        ids=read_submission(sample).ids if sample else None,
+    )
+    write_submission(out, made.submission)
+    _say(f"submission: {out}, {len(made.submission.ids)} rows")
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="A submission.csv, or a detector's COCO results (.json).")],
+    dataset: Annotated[Path | None, typer.Option(help="Truth: a converted data set ...")] = None,
+    split: SplitOption = None,
+    image_level: Annotated[Path | None, typer.Option(help="... or train_image_level.csv")] = None,
+    study_level: Annotated[Path | None, typer.Option(help="and train_study_level.csv.")] = None,
+    only_submitted: Annotated[bool, typer.Option("--only-submitted", help="Score the submitted ids alone.")] = False,
+    check_only: Annotated[bool, typer.Option("--check-only", help="Check the file, do not score it.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a submission by the six-class VOC 2010 mAP at IoU > 0.5, or a detector's boxes by the same AP."""
+    if (dataset is None) == (image_level is None) or (image_level is None) != (study_level is None):
+        expected = "--dataset, or --image-level and --study-level"
+        raise UserError(predictions, "truth", found="none, half of one or two kinds", expected=expected)
+    from siimdet.submission.evaluate import evaluate_boxes, evaluate_submission
+
+    split_name = split.value if split else None
+    if predictions.suffix == ".json":
+        if dataset is None:
+            expected = "--dataset, in whose stored pixels the boxes are"
+            raise UserError(predictions, "truth", found="label tables", expected=expected)
+        result = evaluate_boxes(predictions, dataset, split_name, only_submitted=only_submitted, check_only=check_only)
+    else:
+        tables = None if image_level is None or study_level is None else (image_level, study_level)
+        result = evaluate_submission(
+            predictions, dataset, split_name, tables, only_submitted=only_submitted, check_only=check_only
+        )
+    print(json.dumps(result) if as_json else _indented(result))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier demo there is replaced.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of phantoms and trainings.")] = 0,
+) -> None:
+    """Run everything on phantoms: data, trainings, submission, score, report."""
+    from siimdet.demo import run_demo
+
+    print(run_demo(out, seed=seed))
+
+
+@app.command()
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is installed, what is missing, and what this machine can do."""
+    from siimdet.doctor import examine, render
+
+    findings = examine()
+    print(json.dumps(findings) if as_json else render(findings))
+    if not all(finding["ok"] for finding in findings if finding["required"]):
+        raise typer.Exit(2)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run a command line and return its exit code; a mistake of the user is one line on stderr."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        result = app(args=spread(arguments) or ["--help"], prog_name="siimdet", standalone_mode=False)
+    except UserError as error:
+        return _refuse(error)
+    except _UsageError as error:
+        where = error.ctx.command_path if error.ctx else "siimdet"
+        return _refuse(f"{where}: {error.format_message()} (see {where} --help)")
+    except typer.Abort:
+        return _refuse("interrupted")
+    except BrokenPipeError:  # the reader of our output, such as `head`, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """Let --detector and --weights take several values: `--detector A B` becomes `--detector A --detector B`."""
+    spreading, out = None, []
+    for argument in arguments:
+        if argument.startswith("--") or (argument.startswith("-") and not _is_number(argument)):
+            spreading = argument if argument in ("--detector", "--weights") else None
+            out.append(argument)
+        elif spreading is not None and out[-1] != spreading and (spreading == "--detector" or _is_number(argument)):
+            out += [spreading, argument]
+        else:
+            if spreading is not None and out[-1] != spreading:
+                spreading = None
+            out.append(argument)
+    return out
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _records(dataset: "Dataset", split: SplitName | None) -> "Sequence[ImageRecord]":
+    from siimdet.data.dataset import by_split, scored_split
+
+    return by_split(dataset, split.value if split else scored_split(dataset))
+
+
+def _progress(label: str) -> Any:
+    from siimdet.progress import progress_bar
+
+    return progress_bar(label)
+
+
+def _indented(values: dict[str, Any], level: int = 0) -> str:
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines += [f"{'  ' * level}{key}", _indented(value, level + 1)]
+        else:
+            shown = "-" if value is None else f"{value:.6f}" if isinstance(value, float) else value
+            lines.append(f"{'  ' * level}{key:<{24 - 2 * level}} {shown}")
+    return "\n".join(lines)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _refuse(error: object) -> int:
+    print(f"siimdet: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2

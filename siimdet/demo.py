@@ -1,0 +1,215 @@
+"""`siimdet demo`: everything on phantoms, from raw trees to a scored submission and a report.
+
+What it runs is what the commands run, in one process; the log names each command.
+"""
+
+import json
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import siimdet
+from converters import SOURCES
+from converters.run import convert
+from siimdet.config_file import load_config
+from siimdet.core.files import atomic_write
+from siimdet.data.dataset import by_split
+from siimdet.data.manifest import Dataset
+from siimdet.data.phantom_trees import write_nih, write_rsna, write_siim
+from siimdet.errors import UserError
+from siimdet.report import DetectorRow, RunReport, write_report
+from siimdet.scoring.detection import detector_figures
+from siimdet.submission.file import read_submission, write_submission
+from siimdet.submission.score import score_submission
+from siimdet.submission.submit import Predictions, dataset_truth, submit
+from siimdet.training.train import train
+
+log = logging.getLogger(__name__)
+
+IMAGE_SIZE = 128
+"""Longer side of the converted images, px; every demo config has the same."""
+SIIM_PATIENTS, RSNA_IMAGES, NIH_IMAGES = 400, 300, 300
+RESULT = "demo.json"
+"""Marks a folder as a demo's, which the next demo may replace."""
+
+
+@dataclass(slots=True)
+class _Clock:
+    """Seconds that each step took."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    started: float = field(default_factory=time.perf_counter)
+
+    def lap(self, step: str) -> None:
+        now = time.perf_counter()
+        self.seconds[step] = round(now - self.started, 1)
+        self.started = now
+        log.info("-- %s: %.1f s", step, self.seconds[step])
+
+
+def run_demo(out: Path, *, seed: int = 0) -> str:
+    """Run the whole chain into `out` and return the closing table.
+
+    The same seed gives the same scores on the same machine. Raises: UserError if `out` holds anything
+    but an earlier demo.
+    """
+    _clear(out)
+    clock = _Clock()
+    data = _convert(out, seed, clock)
+    runs = _train(out, data, seed, clock)
+    siim = data["siim"]
+    records = by_split(siim, "test")
+    made = submit(
+        siim,
+        records,
+        detectors=[runs["faster_rcnn"], runs["yolo"]],
+        study=runs["study"],
+        coupling=load_config(demo_config("submit"), kinds=("coupling",)),
+        file=str(out / "submission.csv"),
+        device=torch.device("cpu"),
+    )
+    write_submission(out / "submission.csv", made.submission)
+    score = score_submission(read_submission(out / "submission.csv"), dataset_truth(siim, records)).as_dict()
+    rows = _detector_rows(siim, made, runs)
+    clock.lap("submission and score")
+    _write_report(out, siim, made, runs, rows, score, clock, seed)
+    result = {
+        "seed": seed,
+        "detectors": {row.name: row.ap50 for row in rows},
+        "score": score,
+        "seconds": clock.seconds,
+        "images": len(records),
+    }
+    with atomic_write(out / RESULT) as stream:
+        stream.write(json.dumps(result, indent=2) + "\n")
+    return _table(rows, score, out)
+
+
+def demo_config(name: str) -> Path:
+    """A config of the demo, from the checkout or from the installed package."""
+    package = Path(siimdet.__file__).parent
+    folder = package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+    return folder / "demo" / f"{name}.yaml"
+
+
+def _clear(out: Path) -> None:
+    if not out.exists():
+        return
+    if out.is_dir() and not any(out.iterdir()):
+        return
+    if not (out / RESULT).is_file():
+        raise UserError(out, "--out", found="a folder that is no demo", expected="a new folder, or an earlier demo")
+    shutil.rmtree(out)
+
+
+def _convert(out: Path, seed: int, clock: _Clock) -> dict[str, Dataset]:
+    with atomic_write(out / RESULT) as stream:  # from here on an unfinished demo may be replaced too
+        stream.write("{}\n")
+    cores = os.cpu_count() or 1
+    write_nih(out / "raw" / "nih", images=NIH_IMAGES, seed=seed, workers=cores)
+    write_rsna(out / "raw" / "rsna", images=RSNA_IMAGES, seed=seed, workers=cores)
+    write_siim(out / "raw" / "siim", patients=SIIM_PATIENTS, seed=seed, workers=cores)
+    clock.lap("phantoms")
+    data = {}
+    for name in ("nih", "rsna", "siim"):
+        raw, target = out / "raw" / name, out / "data" / name
+        log.info("siimdet convert %s --raw %s --out %s --image-size %d", name, raw, target, IMAGE_SIZE)
+        summary = convert(SOURCES[name], raw, target, image_size=IMAGE_SIZE, seed=seed)
+        assert not summary.failures, f"{summary.failures} phantoms refused: see {target / 'failures.csv'}"
+        data[name] = summary.dataset
+    clock.lap("convert")
+    return data
+
+
+def _train(out: Path, data: dict[str, Dataset], seed: int, clock: _Clock) -> dict[str, Path]:
+    runs = {name: out / "runs" / name for name in ("backbone", "faster_rcnn_rsna", "faster_rcnn")}
+    runs |= {name: out / "runs" / name for name in ("yolo_rsna", "yolo", "study")}
+    steps = (
+        ("backbone", "backbone", "train-backbone", "nih", None),
+        ("faster_rcnn_rsna", "faster_rcnn_rsna", "train-detector", "rsna", ("weights", "backbone")),
+        ("faster_rcnn", "faster_rcnn_siim", "train-detector", "siim", ("init_from", "faster_rcnn_rsna")),
+        ("yolo_rsna", "yolo_rsna", "train-detector", "rsna", None),
+        ("yolo", "yolo_siim", "train-detector", "siim", ("init_from", "yolo_rsna")),
+        ("study", "study", "train-study", "siim", ("weights", "backbone")),
+    )
+    for run, config, command, source, start in steps:
+        overrides = [f"seed={seed}", *([f"{start[0]}={runs[start[1]]}"] if start else [])]
+        path = demo_config(config)
+        arguments = " ".join((str(path), *overrides, "--dataset", str(data[source].root), "--out", str(runs[run])))
+        log.info("siimdet %s %s", command, arguments)
+        settings: Any = load_config(path, overrides, kinds=("backbone", "faster_rcnn", "yolo", "study"))
+        train(settings, data[source], runs[run], device=torch.device("cpu"))
+        clock.lap(run)
+    return runs
+
+
+def _detector_rows(siim: Dataset, made: Predictions, runs: dict[str, Path]) -> list[DetectorRow]:
+    found = {"Faster R-CNN": made.boxes[str(runs["faster_rcnn"])], "YOLO": made.boxes[str(runs["yolo"])]}
+    rows = []
+    for name, boxes in {**found, "fused": made.fused}.items():
+        figures = detector_figures(siim, by_split(siim, "test"), dict(boxes))
+        keys = ("ap50", "f1", "precision", "recall", "threshold")
+        rows.append(DetectorRow(name=name, **{key: figures[key] for key in keys}))
+    return rows
+
+
+def _write_report(
+    out: Path,
+    siim: Dataset,
+    made: Predictions,
+    runs: dict[str, Path],
+    rows: list[DetectorRow],
+    score: dict[str, Any],
+    clock: _Clock,
+    seed: int,
+) -> None:
+    first, second = str(runs["faster_rcnn"]), str(runs["yolo"])
+    report = RunReport(
+        title="siimdet demo",
+        subtitle="Phantoms with subtle opacities: trained, fused and scored in this run, on held-out patients",
+        score=score,
+        detectors=rows,
+        dataset=siim,
+        records=by_split(siim, "test"),
+        detections={"Faster R-CNN": made.boxes[first], "YOLO": made.boxes[second], "fused": made.fused},
+        study=made.studies,
+        runs=runs,
+        facts={
+            "seed": str(seed),
+            "siimdet": siimdet.__version__,
+            "torch": torch.__version__,
+            "threads": str(torch.get_num_threads()),
+            **{f"seconds, {step}": f"{seconds:g}" for step, seconds in clock.seconds.items()},
+        },
+    )
+    write_report(out / "report.html", report)
+    clock.lap("report")
+
+
+_SIX = ("negative", "typical", "indeterminate", "atypical", "none", "opacity")
+
+
+def _table(rows: list[DetectorRow], score: dict[str, Any], out: Path) -> str:
+    def shown(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    lines = [f"{'opacity, held out':<20}{'AP@.5':>8}{'F1':>8}{'prec.':>8}{'recall':>8}"]
+    lines += [
+        f"{row.name:<20}{shown(row.ap50):>8}{shown(row.f1):>8}{shown(row.precision):>8}{shown(row.recall):>8}"
+        for row in rows
+    ]
+    lines += ["", f"{'six classes':<20}{'AP@.5':>8}"]
+    lines += [f"{name:<20}{shown(score[name]):>8}" for name in _SIX]
+    lines += [f"{'mAP':<20}{shown(score['mAP']):>8}", ""]
+    lines += [
+        f"submission  {out / 'submission.csv'}",
+        f"report      {out / 'report.html'}",
+        f"runs        {out / 'runs'}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,6 @@
+"""The report of a run: one HTML file that needs neither network nor scripts."""
+
+from siimdet.report.contents import DetectorRow, RunReport
+from siimdet.report.html import write_report
+
+__all__ = ["DetectorRow", "RunReport", "write_report"]

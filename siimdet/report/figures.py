@@ -1,0 +1,175 @@
+"""Figures as SVG: line charts, and boxes drawn over a radiograph.
+
+SVG inside the page takes its colours from the page's style, so one figure serves light and dark, stays
+sharp at any size, and its text can be read aloud. Classes c0 ... c5 are the colours of a series.
+"""
+
+import base64
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from xml.etree.ElementTree import Element
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from siimdet.imaging.png import read_grey
+from siimdet.imaging.resize import shrink
+from siimdet.report.elements import element
+
+COLOURS = 6
+JPEG_QUALITY = 82
+
+_WIDTH, _HEIGHT = 360, 240
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 350, 10, 198
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis from 0 to `high`; ticks at whole numbers only if `whole`."""
+
+    label: str
+    high: float
+    whole: bool = False
+
+    def ticks(self) -> list[float]:
+        """At most six round numbers: multiples of 1, 2 or 5 times a power of ten."""
+        power = 10.0 ** math.floor(math.log10(self.high / 5))
+        step = next(power * factor for factor in (1, 2, 5, 10) if self.high / (power * factor) <= 5.0001)
+        step = max(step, 1) if self.whole else step
+        return [round(i * step, 9) for i in range(math.floor(self.high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Line:
+    """A series: points f64[P, 2] in the axes' units, and one point of it to mark, if any."""
+
+    name: str
+    points: NDArray[np.float64]
+    mark: tuple[float, float] | None = None
+
+
+def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, description: str) -> Element:
+    """A chart of lines over common axes; `description` is what a screen reader says."""
+    series = [
+        part
+        for index, line in enumerate(lines)
+        if len(line.points)
+        for part in (_path(line, index, x, y), *_marks(line, index, x, y))
+    ]
+    return element(
+        "svg",
+        *_axes(x, y),
+        *series,
+        class_="chart",
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        aria_label=description,
+    )
+
+
+def swatch(index: int) -> Element:
+    """A short piece of a series' line, for legends."""
+    stroke = element("line", x1=1, x2=27, y1=5, y2=5, class_=f"line {colour(index)}")
+    return element("svg", stroke, class_="swatch", viewBox="0 0 28 10", aria_hidden="true")
+
+
+def colour(index: int) -> str:
+    """The class that colours a series."""
+    return f"c{index % COLOURS}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Boxes:
+    """Boxes to draw: xyxy f64[N, 4] in pixels of the thumbnail, a style class, scores f32[N] or None."""
+
+    xyxy: NDArray[np.float64]
+    style: str
+    scores: NDArray[np.float32] | None = None
+
+
+def thumbnail(path: Path, longer_side: int) -> NDArray[np.uint8]:
+    """A radiograph u8[H, W] of at most `longer_side` pixels a side; 16 bits are spread from black to white."""
+    image = shrink(read_grey(path), longer_side)
+    if image.dtype == np.uint8:
+        return image.astype(np.uint8)
+    low, high = int(image.min()), int(image.max())
+    return np.round((image.astype(np.float64) - low) * (255 / max(1, high - low))).astype(np.uint8)
+
+
+def radiograph(image: NDArray[np.uint8], overlays: Sequence[Boxes], *, description: str) -> Element:
+    """An image u8[H, W] as JPEG with boxes over it; scores stand on another side for every overlay."""
+    height, width = image.shape
+    _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    address = "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
+    boxes = [_rectangle(box, overlay.style) for overlay in overlays for box in overlay.xyxy]
+    scored = [overlay for overlay in overlays if overlay.scores is not None]
+    texts = [text for side, overlay in enumerate(scored) for text in _scores(overlay, side, width, height)]
+    picture = element("image", href=address, width=width, height=height)
+    return element(
+        "svg",
+        *(picture, *boxes, *texts),
+        class_="radiograph",
+        viewBox=f"0 0 {width} {height}",
+        role="img",
+        aria_label=description,
+    )
+
+
+def _axes(x: Axis, y: Axis) -> list[Element]:
+    parts = []
+    for tick in y.ticks():
+        _, at = _place(0, tick, x, y)
+        parts.append(element("line", x1=_LEFT, x2=_RIGHT, y1=_short(at), y2=_short(at), class_="grid"))
+        parts.append(element("text", f"{tick:g}", x=_LEFT - 7, y=_short(at + 4), class_="tick end"))
+    for tick in x.ticks():
+        at, _ = _place(tick, 0, x, y)
+        parts.append(element("text", f"{tick:g}", x=_short(at), y=_BOTTOM + 17, class_="tick middle"))
+    middle = (_TOP + _BOTTOM) / 2
+    parts.append(element("text", x.label, x=(_LEFT + _RIGHT) / 2, y=_HEIGHT - 6, class_="tick middle"))
+    parts.append(element("text", y.label, transform=f"translate(11 {middle:g}) rotate(-90)", class_="tick middle"))
+    return parts
+
+
+def _path(line: Line, index: int, x: Axis, y: Axis) -> Element:
+    places = [_place(right, up, x, y) for right, up in line.points.tolist()]
+    corners = [corner for corner, _ in groupby(f"{_short(left)} {_short(top)}" for left, top in places)]
+    return element("path", d="M" + "L".join(corners), class_=f"line {colour(index)}")
+
+
+def _marks(line: Line, index: int, x: Axis, y: Axis) -> list[Element]:
+    # A path of one point draws nothing.
+    mark = tuple(line.points[0].tolist()) if line.mark is None and len(line.points) == 1 else line.mark
+    if mark is None:
+        return []
+    left, top = _place(mark[0], mark[1], x, y)
+    return [element("circle", cx=_short(left), cy=_short(top), r=4.5, class_=f"mark {colour(index)}")]
+
+
+def _place(right: float, up: float, x: Axis, y: Axis) -> tuple[float, float]:
+    return _LEFT + (_RIGHT - _LEFT) * right / x.high, _BOTTOM - (_BOTTOM - _TOP) * up / y.high
+
+
+def _rectangle(box: NDArray[np.float64], style: str) -> Element:
+    x1, y1, x2, y2 = box.tolist()
+    return element(
+        "rect", x=_short(x1), y=_short(y1), width=_short(x2 - x1), height=_short(y2 - y1), class_=f"box {style}"
+    )
+
+
+def _scores(overlay: Boxes, side: int, width: int, height: int) -> list[Element]:
+    assert overlay.scores is not None
+    texts = []
+    for (x1, y1, x2, y2), score in zip(overlay.xyxy.tolist(), overlay.scores.tolist(), strict=True):
+        middle, centre = (x1 + x2) / 2, (y1 + y2) / 2 + 6
+        x, y = ((middle, y1 - 5), (middle, y2 + 17), (x2 + 22, centre), (x1 - 22, centre))[side % 4]
+        x, y = min(max(x, 20), width - 20), min(max(y, 16), height - 4)
+        texts.append(element("text", f"{score:.2f}", x=_short(x), y=_short(y), class_=f"label middle {overlay.style}"))
+    return texts
+
+
+def _short(value: float) -> str:
+    return f"{round(value, 1):g}"

@@ -1,0 +1,116 @@
+"""The command line is a contract: a change of an option has to change this file."""
+
+import subprocess
+import sys
+
+import pytest
+import typer.main
+
+from siimdet.cli import app, run, spread
+
+OPTIONS = {
+    "convert": {
+        "source",
+        *("--raw", "--out", "--image-size", "--bit-depth", "--workers", "--folds", "--seed", "--limit"),
+        *("--present-only", "--allow-failures"),
+    },
+    "inspect": {"dataset", "--json"},
+    "train-backbone": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
+    "train-detector": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
+    "train-study": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
+    "predict": {"run", "--dataset", "--split", "--out", "--device"},
+    "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights"},
+    "submit": {
+        *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--out", "--device"),
+    },
+    "evaluate": {
+        "predictions",
+        *("--dataset", "--split", "--image-level", "--study-level", "--only-submitted", "--check-only", "--json"),
+    },
+    "demo": {"--out", "--seed"},
+    "doctor": {"--json"},
+}
+HEAVY = ("torch", "torchvision", "albumentations", "ultralytics", "polars", "pydicom", "numba", "cv2", "matplotlib")
+
+
+def test_commands_and_options_are_pinned():
+    commands = typer.main.get_command(app).commands
+    found = {
+        name: {parameter.opts[0] for parameter in command.params if parameter.name != "help"}
+        for name, command in commands.items()
+    }
+    assert found == OPTIONS
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from siimdet.cli import run; run(['--help']); "
+        f"print([name for name in {HEAVY!r} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "train-detector" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("given", "parsed"),
+    [
+        (
+            ["submit", "--detector", "a", "b", "--study", "c"],
+            ["submit", "--detector", "a", "--detector", "b", "--study", "c"],
+        ),
+        (["submit", "--detector", "a", "--detector", "b"], ["submit", "--detector", "a", "--detector", "b"]),
+        (
+            ["fuse", "a", "b", "--weights", "1", ".5", "--iou", ".6"],
+            ["fuse", "a", "b", "--weights", "1", "--weights", ".5", "--iou", ".6"],
+        ),
+        (["fuse", "--weights", "1", "2", "a", "b"], ["fuse", "--weights", "1", "--weights", "2", "a", "b"]),
+    ],
+)
+def test_options_with_several_values(given, parsed):
+    assert spread(given) == parsed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["convert", "siim", "--raw", "no/such/folder", "--out", "x"], ("no/such/folder", "found", "expected")),
+        (["convert", "mars", "--raw", "x", "--out", "y"], ("mars", "siim", "rsna", "nih")),
+        (["convert", "siim"], ("--raw",)),
+        (["inspect", "no/such/data"], ("no/such/data/dataset.json", "found", "expected")),
+        (["evaluate", "no.csv", "--image-level", "a.csv", "--study-level", "b.csv"], ("no.csv", "found", "expected")),
+        (["evaluate", "no.csv"], ("no.csv", "found", "expected")),
+        (["train-study", "no.yaml", "--dataset", "x", "--out", "y"], ("no.yaml", "found", "expected")),
+        (["launch"], ("launch",)),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(arguments, words, capfd):
+    assert run(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert all(word in err for word in words), err
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("optimiser.lrr=1", ("optimiser.lrr", "lr")),
+        ("epochs=many", ("epochs", "'many'", "integer")),
+        ("epochs", ("override 'epochs'", "KEY=VALUE")),
+        ("epochs.x=1", ("override 'epochs.x=1'", "mapping")),
+        ("kind=yolo", ("kind", "'yolo'", "backbone")),
+    ],
+)
+def test_a_bad_override_names_file_and_field(override, words, capfd):
+    config = "configs/demo/backbone.yaml"
+    assert run(["train-backbone", config, override, "--dataset", "x", "--out", "y"]) == 2
+    _, err = capfd.readouterr()
+    assert err.count("\n") == 1
+    assert all(word in err for word in (config, "found", "expected", *words)), err
+
+
+def test_module_runs_as_command():
+    done = subprocess.run([sys.executable, "-m", "siimdet", "launch"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("siimdet: ")
