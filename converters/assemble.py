@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from converters.boxes import clip_item
 from converters.item import Done, image_place
 from converters.source import Item, Repair
@@ -52,7 +54,11 @@ def assemble(
 
 
 def count_labels(items: Sequence[Item], done: Mapping[str, Done]) -> dict[str, int | None]:
-    """Counts of all label rows; patients are None where neither a table nor a converted file tells them all."""
+    """Counts of all label rows; patients are None where neither a table nor a converted file tells them all.
+
+    Images that only a test folder tells of are no label rows.
+    """
+    items = [item for item in items if not np.isnan(item.labels).all()]
     patients = {item.patient_id or (done[item.image_id].patient_id if item.image_id in done else "") for item in items}
     return {
         "images": len(items),

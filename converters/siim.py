@@ -1,4 +1,4 @@
-"""SIIM-FISABIO-RSNA COVID-19 Detection 2021, training part.
+"""SIIM-FISABIO-RSNA COVID-19 Detection 2021: the labelled training part, and the test part to predict.
 
 Boxes are in the pixels of the DICOM file (Rows x Columns); a reduced copy needs train_sizes.csv.
 Source: https://www.kaggle.com/c/siim-covid19-detection/data
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from converters.cells import box_array, flag_cell, id_cell, read_labels
 from converters.source import Item, Source, Tables
+from siimdet.core.files import check_id
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import ImageSize
+from siimdet.data.splits import Official
 from siimdet.data.table import Table
 
 IMAGES = "train_image_level.csv"
@@ -33,13 +35,16 @@ _BOX = ("x", "y", "width", "height")
 def read_tables(raw: Path) -> Tables:
     """The label tables: a study's four labels on each of its images, and the images' boxes.
 
-    train_meta.csv (patients) and train_sizes.csv (original sizes) are used where they are there.
+    The files of test/STUDY/SERIES/ become images of the test split with unknown labels; where there
+    are any, the labelled images are train and val only. train_meta.csv (patients) and
+    train_sizes.csv (original sizes) are used where they are there.
     """
     studies = _read_studies(raw / STUDIES)
     patients = _read_patients(raw / PATIENTS) if (raw / PATIENTS).exists() else {}
     sizes = _read_sizes(raw / SIZES) if (raw / SIZES).exists() else {}
     table = read_labels(raw / IMAGES, "id", "boxes", "StudyInstanceUID")
-    items: dict[str, Item] = {}
+    items = _read_test(raw / "test")
+    official: Official | None = "train_val" if items else None
     for line, (cell, boxes, study_id) in table.select("id", "boxes", "StudyInstanceUID"):
         image_id = id_cell(table, line, "id", cell, suffix="_image")
         if image_id in items:
@@ -58,9 +63,28 @@ def read_tables(raw: Path) -> Tables:
             xyxy=box_array(found),
             class_ids=np.zeros(len(found), np.int64),
             copy_original=sizes.get(image_id),
+            official=official,
         )
     files = tuple(raw / name for name in (IMAGES, STUDIES, PATIENTS, SIZES) if (raw / name).exists())
     return Tables(tuple(items[image_id] for image_id in sorted(items)), files)
+
+
+def _read_test(folder: Path) -> dict[str, Item]:
+    items: dict[str, Item] = {}
+    for path in sorted(folder.glob("*/*/*.dcm")):
+        study, image_id = (
+            check_id(name, file=path, field=field)
+            for name, field in ((path.parts[-3], "study folder"), (path.stem, "file name"))
+        )
+        items[image_id] = Item(
+            image_id=image_id,
+            study_id=study,
+            labels=np.full(len(STUDY), np.nan, np.float32),
+            xyxy=np.zeros((0, 4)),
+            class_ids=np.zeros(0, np.int64),
+            official="test",
+        )
+    return items
 
 
 def parse_boxes(table: Table, line: int, cell: str) -> list[list[float]]:

@@ -51,6 +51,10 @@ def submit(
     if ids is not None:
         wanted = {row_id.removesuffix(IMAGE_SUFFIX) for row_id in ids if row_id.endswith(IMAGE_SUFFIX)}
         records = [record for record in dataset.records if record.image_id in wanted]
+        unknown = sorted(wanted - {record.image_id for record in records})
+        if unknown:
+            expected = "the images of the sample, converted"
+            raise DatasetError(dataset.root, unknown[0] + IMAGE_SUFFIX, found="no such image", expected=expected)
     if not records:
         raise DatasetError(dataset.root, "images", found="none in that split", expected="images to predict")
     boxes = {str(run): predict_boxes(run, dataset, records, device=device) for run in detectors}
