@@ -114,7 +114,7 @@ def _convert(out: Path, seed: int, clock: _Clock) -> dict[str, Dataset]:
     cores = os.cpu_count() or 1
     write_nih(out / "raw" / "nih", images=NIH_IMAGES, seed=seed, workers=cores)
     write_rsna(out / "raw" / "rsna", images=RSNA_IMAGES, seed=seed, workers=cores)
-    write_siim(out / "raw" / "siim", patients=SIIM_PATIENTS, seed=seed, workers=cores)
+    write_siim(out / "raw" / "siim", patients=SIIM_PATIENTS, test_patients=0, seed=seed, workers=cores)
     clock.lap("phantoms")
     data = {}
     for name in ("nih", "rsna", "siim"):

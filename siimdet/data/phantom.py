@@ -27,8 +27,11 @@ NOISE_SD = 0.05
 MOTTLE = np.float32(0.4)
 """Part of the noise's variance that is coarse."""
 
-CONTRAST = (1.5, 2.0)
+CONTRAST = (1.5, 1.9)
 """Range of an opacity's peak, in units of NOISE_SD."""
+
+ELEMENT_NOISE_SD = 0.035
+"""Standard deviation of the noise that `stretch` adds to every pixel."""
 
 BOX_LEVEL = np.float32(np.exp(-1))
 """The box of an opacity holds exactly the grid cells where it reaches this part of its peak."""
@@ -161,9 +164,13 @@ def profile_box(profile: Grey) -> NDArray[np.float64]:
 
 
 def stretch(rng: np.random.Generator, phantom: Phantom, width: int, height: int) -> Grey:
-    """The phantom as an f32[height, width] radiograph in [0, 1], with a little noise per detector element."""
+    """The phantom as an f32[height, width] radiograph in [0, 1].
+
+    Stretching smooths the noise of the grid; noise per detector element brings its standard deviation
+    back to NOISE_SD, so that the contrast is what it says in the written image too.
+    """
     image = cv2.resize(phantom.image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return np.clip(image + 0.01 * rng.standard_normal((height, width), dtype=np.float32), 0, 1)
+    return np.clip(image + ELEMENT_NOISE_SD * rng.standard_normal((height, width), dtype=np.float32), 0, 1)
 
 
 def _place(

@@ -86,7 +86,9 @@ def test_global_random_states_are_neither_read_nor_moved(stored):
 
 def test_epochs_and_seeds_shuffle_and_augment_anew(stored):
     def order(seed, epoch):
-        return [i for batch in training_batches(samples(stored, seed=seed), batch_size=1, epoch=epoch) for i in batch.ids]
+        return [
+            i for batch in training_batches(samples(stored, seed=seed), batch_size=1, epoch=epoch) for i in batch.ids
+        ]
 
     orders = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
     assert len(set(map(tuple, orders))) == 4
