@@ -3,6 +3,7 @@
 Nothing here unpickles: weights are safetensors, whose reader executes nothing.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,8 +105,13 @@ def read_card(run: Path) -> dict[str, Any]:
 def read_spec(run: Path) -> ModelSpec:
     """What model.json says of the model. Raises: RunError as read_card, or for a missing or foreign value."""
     card = read_card(run)
-    if card.get("kind") not in BUILDERS:
+    if card.get("kind") not in tuple(BUILDERS):
         raise RunError(run / MODEL, "kind", found=repr(card.get("kind")), expected=" or ".join(BUILDERS))
+    try:
+        inspect.signature(BUILDERS[card["kind"]]).bind(num_classes=0, **(card["architecture"] or {}))
+    except (KeyError, TypeError) as error:
+        expected = f"the arguments of a {card['kind']}"
+        raise RunError(run / MODEL, "architecture", found=error, expected=expected) from None
     try:
         return ModelSpec(
             kind=card["kind"],

@@ -68,7 +68,8 @@ def train_yolo(
     """Train on the YOLO tree's `train` images and return the best score.
 
     `on_epoch` validates and returns the score (higher is better, NaN for none); `save_best` follows
-    when it beats every earlier one; then out/state/last.pt is replaced. Nothing else is written.
+    when it beats every earlier one, and after the first epoch; then out/state/last.pt is replaced.
+    Nothing else is written.
     Raises: DatasetError for a broken tree, RunError for weights or a state that do not fit,
     NonFiniteLoss; the state on disk is then the last whole epoch's.
     """
@@ -80,7 +81,7 @@ def train_yolo(
         while run.epoch < settings.epochs:
             result = run.train_epoch()
             score = on_epoch(result)
-            if score > run.best:
+            if score > run.best or run.epoch == 0:  # a validation split without truth has no score, but a model
                 run.best = score
                 save_best(result, score)
             run.epoch += 1

@@ -16,6 +16,7 @@ from siimdet.data.manifest import Dataset, read_dataset, training_split
 from siimdet.data.table import write_table
 from siimdet.errors import DatasetError, RunError
 from siimdet.inference.run import predict_run
+from siimdet.training.checkpoint import STATE
 from siimdet.training.classify import train_classifier
 from siimdet.training.detect import train_faster_rcnn
 from siimdet.training.yolo import train_yolo_run
@@ -39,7 +40,7 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
     records, val = training_split(dataset, fold=config.fold, exclude_patients=excluded_patients(config))
     if not val:
         raise DatasetError(dataset.root, "split", found="no val images", expected="some to choose the best epoch by")
-    if not resume and (run / CONFIG).exists():
+    if not resume and (run / STATE).exists():  # a run that ended in its first epoch left nothing worth keeping
         raise RunError(run, "--out", found="a run", expected="a new directory, or --resume")
     _check_device(config, device)
     run.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def train_folds(
     for fold in range(folds):
         own = config.model_copy(update={"fold": fold})
         part = run / f"fold-{fold}"
-        train(own, dataset, part, device=device, resume=resume and (part / "state").is_dir())
+        train(own, dataset, part, device=device, resume=resume and (part / STATE).exists())
         _, val = training_split(dataset, fold=fold, exclude_patients=excluded_patients(config))
         parts.append(predict_run(part, dataset, val, device=device))
     write_out_of_fold(run, dataset, parts)

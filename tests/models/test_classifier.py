@@ -59,7 +59,7 @@ def test_stage_channels_are_what_the_stages_put_out(name):
 
 
 def test_an_unknown_body_is_the_users_mistake():
-    with pytest.raises(RunError, match="^model: body: found resnet5, expected resnext101_32x8d or "):
+    with pytest.raises(RunError, match=r"^model: body: found resnet5, expected resnext101_32x8d or "):
         build_body("resnet5")
 
 
@@ -85,7 +85,9 @@ def test_linear_head_is_one_layer():
 @pytest.mark.parametrize(("activation", "hidden"), [("sigmoid", None), ("softmax", 16)])
 def test_probabilities_follow_the_activation(activation, hidden):
     torch.manual_seed(0)
-    model = build_classifier("resnext14_32x4d", num_classes=4, activation=activation, hidden=hidden, dropout=0.5, **GREY)
+    model = build_classifier(
+        "resnext14_32x4d", num_classes=4, activation=activation, hidden=hidden, dropout=0.5, **GREY
+    )
     model.eval()
     images = torch.rand(3, 1, 64, 64)
     found = model.predict(images)

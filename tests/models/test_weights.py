@@ -144,7 +144,10 @@ def test_a_broken_card_is_refused(broken, content):
         ({"classes": "opacity"}, "model.json: content: found "),
         ({"classes": {"name": "x", "names": ["a", "a"]}}, "model.json: content: found label space x has a class twice"),
         ({"architecture": {"body": "vgg16"}}, "model.json: architecture: found "),
-        ({"architecture": {"body": BODY, "activation": "softmax", **GREY, "depth": 3}}, "model.json: architecture: found"),
+        (
+            {"architecture": {"body": BODY, "activation": "softmax", **GREY, "depth": 3}},
+            "model.json: architecture: found",
+        ),
         ({"architecture": None}, "model.json: architecture: found "),
     ],
 )
@@ -176,14 +179,16 @@ class Payload:
         return open, (self.target, "w")
 
 
-@pytest.mark.parametrize("write", [lambda path, value: path.write_bytes(pickle.dumps(value)), lambda p, v: torch.save(v, p)])
+@pytest.mark.parametrize(
+    "write", [lambda path, value: path.write_bytes(pickle.dumps(value)), lambda p, v: torch.save(v, p)]
+)
 def test_a_pickle_is_refused_and_never_run(broken, tmp_path, write):
     trap = tmp_path / "was-run"
     write(broken / WEIGHTS, {"head.weight": Payload(trap)})
     assert refusal(broken).endswith("expected safetensors")
     foreign = tmp_path / "weights.safetensors"
     write(foreign, {"x": Payload(trap)})
-    with pytest.raises(RunError, match="expected safetensors"):
+    with pytest.raises(RunError, match=r"expected safetensors"):
         init_body(build_body(BODY), BODY, str(foreign))
     assert not trap.exists()
 
@@ -224,11 +229,13 @@ def test_bodies_pass_between_classifiers_and_detectors(classifier_run, tmp_path)
 
 def test_a_body_of_another_shape_or_none_is_refused(classifier_run, tmp_path):
     run, _ = classifier_run
-    with pytest.raises(RunError, match="found no such tensor|found \\("):
+    with pytest.raises(RunError, match=r"found no such tensor|found \("):
         init_body(build_body("resnet18"), "resnet18", str(run))
-    with pytest.raises(RunError, match="file: found nothing, expected a .safetensors file"):
+    with pytest.raises(RunError, match=r"file: found nothing, expected a .safetensors file"):
         init_body(build_body(BODY), BODY, str(tmp_path / "no-run"))
-    with pytest.raises(RunError, match=f"^weights: imagenet: found none for {BODY}, expected a body that torchvision has"):
+    with pytest.raises(
+        RunError, match=f"^weights: imagenet: found none for {BODY}, expected a body that torchvision has"
+    ):
         init_body(build_body(BODY), BODY, "imagenet")
 
 
@@ -237,6 +244,6 @@ def test_a_detector_starts_from_a_run_of_its_own_kind_only(classifier_run, tmp_p
     second = build_model(DETECTOR)
     init_model(second, tmp_path, "faster_rcnn")
     assert same_body(first, second)
-    with pytest.raises(RunError, match="model.json: kind: found classifier, expected faster_rcnn"):
+    with pytest.raises(RunError, match=r"model.json: kind: found classifier, expected faster_rcnn"):
         init_model(second, classifier_run[0], "faster_rcnn")
     assert read_spec(tmp_path) == DETECTOR

@@ -29,7 +29,9 @@ def test_cosine_by_hand():
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 7), (1, 100), (3, 11), (12, 40)])
 def test_one_cycle_equals_pytorch(epochs, steps):
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.002, total_steps=epochs * steps, cycle_momentum=False)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=0.002, total_steps=epochs * steps, cycle_momentum=False
+    )
     ours = one_cycle(0.002, epochs=epochs, steps=steps)
     for epoch in range(epochs):
         for step in range(steps):
