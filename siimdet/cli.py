@@ -321,11 +321,11 @@ def demo(
 @app.command()
 def doctor(as_json: JsonOption = False) -> None:
     """Say what is installed, what is missing, and what this machine can do."""
-    from siimdet.doctor import examine, render
+    from siimdet.doctor import examine, is_sound, render
 
     findings = examine()
-    print(json.dumps(findings) if as_json else render(findings))
-    if not all(finding["ok"] for finding in findings if finding["required"]):
+    print(json.dumps({"ok": is_sound(findings), "findings": findings}) if as_json else render(findings))
+    if not is_sound(findings):
         raise typer.Exit(2)
 
 

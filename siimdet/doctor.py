@@ -11,7 +11,7 @@ from typing import Any
 CORE = (
     *("torch", "torchvision", "timm", "albumentations", "pydicom", "imagecodecs", "opencv-python-headless"),
     *("pycocotools", "ensemble-boxes", "numba", "numpy", "polars", "scikit-learn", "pydantic", "PyYAML", "typer"),
-    *("rich", "matplotlib", "safetensors", "python-gdcm"),
+    *("rich", "matplotlib", "safetensors"),
 )
 EXTRAS = {
     "yolo": ("ultralytics",),
@@ -28,6 +28,11 @@ Finding = dict[str, Any]
 def examine() -> list[Finding]:
     """Look at interpreter, packages, extras, operators and the machine."""
     return [_python(), *_core(), *_extras(), _opencv(), _operators(), _codecs(), *_machine()]
+
+
+def is_sound(findings: Sequence[Finding]) -> bool:
+    """Whether everything that is required is there."""
+    return all(finding["ok"] for finding in findings if finding["required"])
 
 
 def render(findings: Sequence[Finding]) -> str:

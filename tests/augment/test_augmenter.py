@@ -39,9 +39,7 @@ def extent(image: np.ndarray) -> list[int]:
 
 def run(augment: Augment | Augmenter, image, boxes=(), class_ids=(), seed=0):
     augmenter = augment if isinstance(augment, Augmenter) else Augmenter(augment)
-    return augmenter.boxes(
-        image, np.array(boxes, np.float32).reshape(-1, 4), np.array(class_ids, np.int64), seed=seed
-    )
+    return augmenter.boxes(image, np.array(boxes, np.float32).reshape(-1, 4), np.array(class_ids, np.int64), seed=seed)
 
 
 def share(counted: int, tries: int, p: float) -> bool:

@@ -52,7 +52,9 @@ def test_any_text_and_number_comes_back_from_the_dump(weights, lr, tmp_path):
     assert load(written(tmp_path, dump_config(config))) == config
 
 
-@pytest.mark.parametrize("text", ["1e-4", "no", "on", "Yes", "null", "~", "12", "1.5", "true", "2.5-run", "0x1f", ".inf"])
+@pytest.mark.parametrize(
+    "text", ["1e-4", "no", "on", "Yes", "null", "~", "12", "1.5", "true", "2.5-run", "0x1f", ".inf"]
+)
 def test_texts_that_look_like_something_else_come_back_as_texts(text, tmp_path):
     config = load().model_copy(update={"weights": text})
     assert load(written(tmp_path, dump_config(config))).weights == text
@@ -60,13 +62,24 @@ def test_texts_that_look_like_something_else_come_back_as_texts(text, tmp_path):
 
 @pytest.mark.parametrize(
     ("written_as", "value"),
-    [("1e-4", 1e-4), ("1E-4", 1e-4), ("2.5e-3", 2.5e-3), ("5e+0", 5.0), (".5", 0.5), ("1.", 1.0), ("+0.5", 0.5), ("3", 3.0)],
+    [
+        ("1e-4", 1e-4),
+        ("1E-4", 1e-4),
+        ("2.5e-3", 2.5e-3),
+        ("5e+0", 5.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("+0.5", 0.5),
+        ("3", 3.0),
+    ],
 )
 def test_numbers_are_read_as_in_yaml_1_2(written_as, value):
     assert load(BACKBONE, f"optimiser.lr={written_as}").optimiser.lr == value
 
 
-@pytest.mark.parametrize("text", ["no", "off", "yes", "true-net", "falsehood", "2.5-run", "1e-4x", ".5/run", "1.2.3", "e5"])
+@pytest.mark.parametrize(
+    "text", ["no", "off", "yes", "true-net", "falsehood", "2.5-run", "1e-4x", ".5/run", "1.2.3", "e5"]
+)
 def test_words_stay_words(text):
     assert load(BACKBONE, f"weights={text}").weights == text
 
@@ -127,7 +140,11 @@ def test_a_missing_key_is_named(tmp_path):
     [
         (DETECTOR, "finest_stage=1", "content: found 4 anchor_sizes, expected 5: one per pyramid level"),
         (DETECTOR, "augment={sharpen: .6, blur: .6}", "augment: found sharpen + blur = 1.2, expected at most 1"),
-        (CONFIGS / "detector/yolo_siim.yaml", "image_size=500", "content: found image_size 500, expected a multiple of 32"),
+        (
+            CONFIGS / "detector/yolo_siim.yaml",
+            "image_size=500",
+            "content: found image_size 500, expected a multiple of 32",
+        ),
         (BACKBONE, "optimiser.lr=.nan", "optimiser.lr: found nan, expected a finite number"),
         (BACKBONE, "optimiser.weight_decay=.inf", "optimiser.weight_decay: found inf, expected a finite number"),
         (BACKBONE, "seed=-1", "seed: found -1, expected greater than or equal to 0"),
@@ -166,7 +183,10 @@ def test_unreadable_files_are_refused(tmp_path):
     assert "expected a readable YAML file" in refusal(tmp_path / "latin.yaml")
 
 
-@given(key=st.sampled_from(["weights", "epochs", "augment", "augment.affine", "optimiser.lr", "kind", "x", "mean"]), value=st.text())
+@given(
+    key=st.sampled_from(["weights", "epochs", "augment", "augment.affine", "optimiser.lr", "kind", "x", "mean"]),
+    value=st.text(),
+)
 def test_whatever_is_typed_gives_a_config_or_one_line(key, value):
     try:
         config = load(DETECTOR, f"{key}={value}")

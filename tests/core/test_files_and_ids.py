@@ -90,7 +90,9 @@ def test_plain_ids_pass_unchanged(value):
     ],
 )
 def test_ids_that_could_leave_their_folder_are_refused(value):
-    with pytest.raises(SourceError, match=r"^t.csv:3: id: found .*, expected an id of A-Z a-z 0-9 . _ - only$") as caught:
+    with pytest.raises(
+        SourceError, match=r"^t.csv:3: id: found .*, expected an id of A-Z a-z 0-9 . _ - only$"
+    ) as caught:
         check_id(value, file="t.csv:3", field="id")
     assert "\n" not in str(caught.value)
 

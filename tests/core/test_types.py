@@ -96,7 +96,7 @@ def record(**changes) -> ImageRecord:
 
 def test_records_hold_known_labels_and_splits_only():
     assert record().labels.dtype == np.float32
-    with pytest.raises(ValueError, match=r"image i: label .*expected 1, 0 or NaN for unknown"):
+    with pytest.raises(ValueError, match=r"image i: labels? .*expected 1, 0 or NaN for unknown"):
         record(labels=[0.5])
     with pytest.raises(ValueError, match="image i: split 'dev', expected one of train, val, test"):
         record(split="dev")

@@ -36,5 +36,7 @@ def test_every_kind_is_one_line_and_pickles(kind, file, field, found, expected):
 
 def test_a_missing_extra_says_how_to_install_it_and_pickles():
     error = MissingExtra("ultralytics", "yolo")
-    assert str(error) == "ultralytics: import: found not installed, expected the extra `yolo`: pip install 'siimdet[yolo]'"
+    assert (
+        str(error) == "ultralytics: import: found not installed, expected the extra `yolo`: pip install 'siimdet[yolo]'"
+    )
     assert parts(pickle.loads(pickle.dumps(error))) == parts(error)

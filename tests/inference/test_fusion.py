@@ -135,11 +135,11 @@ def test_an_image_that_a_model_lacks_has_no_boxes_from_it():
 
 
 def test_weights_that_do_not_fit_are_refused():
-    with pytest.raises(FusionError, match="^fusion: weights: found 1, expected 2, one per model$"):
+    with pytest.raises(FusionError, match=r"^fusion: weights: found 1, expected 2, one per model$"):
         fused(detections([LEFT], [0.5]), detections([LEFT], [0.5]), weights=[1])
 
 
 def test_models_must_agree_on_the_size():
     other = Detections.empty(ImageSize(100, 200))
-    with pytest.raises(FusionError, match="^image i: size: found .*, expected one size in all models$"):
+    with pytest.raises(FusionError, match=r"^image i: size: found .*, expected one size in all models$"):
         fused(detections([LEFT], [0.5]), other)

@@ -83,7 +83,9 @@ def test_ids_must_be_those_of_the_records():
     complete = submission().ids
     with pytest.raises(SubmissionError, match=r"^s.csv: d_image: found no such image or study in the data, expected"):
         submission(ids=(*complete, "d_image"))
-    with pytest.raises(SubmissionError, match=r"^s.csv: s2_study: found an id that the sample lacks, expected the sample"):
+    with pytest.raises(
+        SubmissionError, match=r"^s.csv: s2_study: found an id that the sample lacks, expected the sample"
+    ):
         submission(ids=complete[:-1])
     with pytest.raises(SubmissionError, match="the id a second time"):
         submission(ids=(*complete, "a_image"))
