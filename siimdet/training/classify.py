@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from siimdet.augment import Augmenter
 from siimdet.config import BackboneTraining, StudyTraining
-from siimdet.config_file import dump_config
 from siimdet.core.labels import STUDY
 from siimdet.core.types import ImageRecord
 from siimdet.data.loader import Samples, steps_per_epoch, training_batches
@@ -24,7 +23,7 @@ from siimdet.models.weights import ModelSpec, build_model, init_body, save_model
 from siimdet.scoring.classification import multiclass_score, multilabel_score
 from siimdet.training.journal import draw_curves
 from siimdet.training.loop import Job, fit
-from siimdet.training.setup import build_optimiser, build_schedule, provenance
+from siimdet.training.setup import build_optimiser, build_schedule, provenance, resumable
 
 CURVES = {"loss": ("train_loss", "val_loss"), "score": ("accuracy", "precision", "recall", "f1", "auroc", "ap")}
 
@@ -93,7 +92,7 @@ def train_classifier(
         amp=config.amp,
         gradient_clip=config.gradient_clip,
         seed=config.seed,
-        config=dump_config(config),
+        config=resumable(config),
     )
     fit(job, run, resume=resume)
     draw_curves(run, CURVES)

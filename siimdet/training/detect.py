@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from siimdet.augment import Augmenter
 from siimdet.config import FasterRCNNTraining
-from siimdet.config_file import dump_config
 from siimdet.core.types import ImageRecord
 from siimdet.data.loader import Batch, Samples, steps_per_epoch, training_batches
 from siimdet.data.manifest import Dataset
@@ -19,7 +18,7 @@ from siimdet.models.weights import ModelSpec, build_model, init_body, init_model
 from siimdet.scoring.detection import detector_figures
 from siimdet.training.journal import draw_curves
 from siimdet.training.loop import Job, fit
-from siimdet.training.setup import build_optimiser, build_schedule, provenance
+from siimdet.training.setup import build_optimiser, build_schedule, provenance, resumable
 
 CURVES = {"loss": ("train_loss",), "score": ("ap50", "f1", "precision", "recall")}
 
@@ -91,7 +90,7 @@ def train_faster_rcnn(
         amp=config.amp,
         gradient_clip=config.gradient_clip,
         seed=config.seed,
-        config=dump_config(config),
+        config=resumable(config),
     )
     fit(job, run, resume=resume)
     draw_curves(run, CURVES)

@@ -11,6 +11,7 @@ from torch import nn
 
 import siimdet
 from siimdet.config import EngineTraining, Optimiser
+from siimdet.config_file import dump_config
 from siimdet.core.types import ImageRecord
 from siimdet.data.manifest import Dataset
 from siimdet.training.schedules import LearningRate, cosine_floor, one_cycle
@@ -36,6 +37,11 @@ def build_schedule(config: EngineTraining, steps: int) -> LearningRate:
     if schedule.name == "one_cycle":
         return one_cycle(lr, epochs=config.epochs, steps=steps)
     return cosine_floor(lr, epochs=config.epochs, floor=schedule.floor, step_every=schedule.step_every)
+
+
+def resumable(config: EngineTraining) -> str:
+    """The config as a state remembers it: what changes no number, the loading processes, may differ on resuming."""
+    return dump_config(config.model_copy(update={"workers": 0}))
 
 
 def provenance(dataset: Dataset, train: Sequence[ImageRecord], val: Sequence[ImageRecord]) -> dict[str, Any]:

@@ -43,9 +43,9 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
     if not resume and (run / STATE).exists():  # a run that ended in its first epoch left nothing worth keeping
         raise RunError(run, "--out", found="a run", expected="a new directory, or --resume")
     _check_device(config, device)
-    run.mkdir(parents=True, exist_ok=True)
-    with atomic_write(run / CONFIG) as stream:
-        stream.write(dump_config(config))
+    if not resume:
+        with atomic_write(run / CONFIG) as stream:
+            stream.write(dump_config(config))
     log.info("%s: %d images to train on, %d to validate, on %s", config.kind, len(records), len(val), device)
     with torch.random.fork_rng():
         TRAININGS[config.kind](config, dataset, records, val, run, device=device, resume=resume)
