@@ -60,8 +60,11 @@ class RawFiles:
         self._raw = raw
         self._found: dict[str, list[Path]] = defaultdict(list)
         skipped = without.resolve()
-        for folder, folders, names in os.walk(raw):
-            folders[:] = [name for name in folders if Path(folder, name).resolve() != skipped]
+        seen = {raw.resolve(), skipped}
+        for folder, folders, names in os.walk(raw, followlinks=True):
+            # Folders may be links, as people keep such downloads elsewhere; one that leads to a known folder is not.
+            places = {name: Path(folder, name).resolve() for name in sorted(folders)}
+            folders[:] = [name for name, place in places.items() if place not in seen and not seen.add(place)]
             for name in names:
                 stem, suffix = os.path.splitext(name)
                 if suffix.lower() in SUFFIXES and not name.startswith("._"):

@@ -14,7 +14,8 @@ from converters.journal import JOURNAL, Journal, task_digest
 from converters.pool import ATTEMPTS, Crash, run_tasks
 from converters.source import Failure, Item, Source, Tables
 from siimdet.core.files import sha256_file
-from siimdet.data.manifest import Dataset, write_dataset
+from siimdet.data.dataset import HEADER
+from siimdet.data.manifest import Dataset, read_header, write_dataset
 from siimdet.data.summary import count_images
 from siimdet.data.table import write_table
 from siimdet.data.yolo import remove_yolo, write_yolo
@@ -66,6 +67,7 @@ def convert(
     raw, out = raw.absolute(), out.absolute()
     if not raw.is_dir():
         raise SourceError(raw, "folder", found="nothing there", expected=f"the raw files of {source.name}")
+    _check_out(source, raw, out)
     tables = source.read(raw)
     files = RawFiles(raw, without=out)
     tasks, missing = _find_images(tables.items, files, raw, present_only=present_only, limit=limit)
@@ -113,6 +115,18 @@ def _write(
     return dataset
 
 
+def _check_out(source: Source, raw: Path, out: Path) -> None:
+    """Refuse to write over raw files or over another source's data set."""
+    if raw.resolve().is_relative_to(out.resolve()) or (out / "images").resolve() == raw.resolve():
+        raise SourceError(out, "--out", found="a folder that holds the raw files", expected="another folder")
+    if (out / HEADER).is_file():
+        found = read_header(out / HEADER).get("source")
+        if found != source.name:
+            raise SourceError(
+                out, "--out", found=f"a data set of {found}", expected=f"a new folder, or one of {source.name}"
+            )
+
+
 def _find_images(
     items: Sequence[Item], files: RawFiles, raw: Path, *, present_only: bool, limit: int | None
 ) -> tuple[list[Task], list[Failure]]:
@@ -140,6 +154,8 @@ def _run(
     done = {image_id: known for image_id, known in earlier.items() if known is not None}
     resumed, refused = len(done), []
     todo = [task for task in tasks if task.item.image_id not in done]
+    if todo:  # until it is written again, images and manifest may not fit each other
+        (settings.out / HEADER).unlink(missing_ok=True)
     for task, result in run_tasks(partial(convert_item, settings), todo, workers=workers):
         image_id = task.item.image_id
         if isinstance(result, Done):

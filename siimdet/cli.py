@@ -63,6 +63,7 @@ class FusionMethod(StrEnum):
 
 
 DatasetOption = Annotated[Path, typer.Option("--dataset", help="A converted data set.")]
+WorkersOption = Annotated[int, typer.Option(min=0, help="Processes that load images; 0: in this one.")]
 DeviceOption = Annotated[DeviceChoice, typer.Option(help="Where the model runs; auto takes CUDA if it is there.")]
 SplitOption = Annotated[SplitName | None, typer.Option(help="Default: test where it is labelled, else val.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
@@ -201,6 +202,7 @@ def predict(
     dataset: DatasetOption,
     out: Annotated[Path, typer.Option(help="COCO results (.json) of a detector, CSV of a classifier.")],
     split: SplitOption = None,
+    workers: WorkersOption = 0,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
     """Predict a split of a data set with a run's best model."""
@@ -212,7 +214,7 @@ def predict(
     from siimdet.inference.run import predict_run
 
     data = read_dataset(dataset)
-    found = predict_run(run, data, _records(data, split), device=pick_device(device.value))
+    found = predict_run(run, data, _records(data, split), device=pick_device(device.value), workers=workers)
     if isinstance(found, Probabilities):
         rows = ((key, *values.tolist()) for key, values in zip(found.keys, found.values, strict=True))
         write_table(out, ("image_id", *found.space.names), rows)
@@ -250,6 +252,7 @@ def submit(
     coupling: Annotated[Path | None, typer.Option(help="How boxes and study level combine.")] = None,
     sample: Annotated[Path | None, typer.Option(help="sample_submission.csv: exactly its rows, in its order.")] = None,
     split: SplitOption = None,
+    workers: WorkersOption = 0,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
     """Write the competition's submission from detector and study runs."""
@@ -270,6 +273,7 @@ def submit(
         coupling=rule,
         file=str(out),
         device=pick_device(device.value),
+        workers=workers,
         ids=read_submission(sample).ids if sample else None,
     )
     write_submission(out, made.submission)
@@ -377,9 +381,9 @@ def _is_number(text: str) -> bool:
 
 
 def _records(dataset: "Dataset", split: SplitName | None) -> "Sequence[ImageRecord]":
-    from siimdet.data.dataset import by_split, scored_split
+    from siimdet.data.dataset import filled_split
 
-    return by_split(dataset, split.value if split else scored_split(dataset))
+    return filled_split(dataset, split.value if split else None)
 
 
 def _progress(label: str) -> Any:

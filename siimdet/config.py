@@ -45,8 +45,14 @@ class Erase(Strict):
     """One rectangle replaced by noise (Zhong et al., arXiv:1708.04896)."""
 
     p: Probability
-    area: tuple[Probability, Probability]
+    area: tuple[Positive, Annotated[float, Field(gt=0, le=0.3)]]
     """Smallest and largest part of the image."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.area[0] > self.area[1]:
+            raise ValueError(f"found area {list(self.area)}, expected the smaller part first")
+        return self
 
 
 class Augment(Strict):
@@ -79,6 +85,12 @@ class Optimiser(Strict):
     nesterov: bool = False
     """SGD alone."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("found nesterov without momentum, expected momentum above 0")
+        return self
 
 
 class Schedule(Strict):
@@ -115,7 +127,7 @@ class EngineTraining(Training):
     """How an image becomes the square: distorted, padded, or its shorter side fitted (x 8/7) and the centre cut out."""
     mean: Triple
     """Subtracted from grey in [0, 1], for each channel of the body."""
-    std: Triple
+    std: tuple[Positive, Positive, Positive]
     optimiser: Optimiser
     schedule: Schedule
     amp: bool
@@ -141,7 +153,7 @@ class StudyTraining(EngineTraining):
     hidden: Count
     """Width of the head's hidden layer."""
     dropout: Annotated[float, Field(ge=0, lt=1)]
-    trainable: tuple[str, ...]
+    trainable: Annotated[tuple[str, ...], Field(min_length=1)]
     """Globs of the modules that train; the rest keeps weights and batch-norm statistics."""
     class_weights: bool = False
     """Weigh each class by its inverse frequency."""
@@ -236,15 +248,24 @@ class YoloTraining(Training):
         return self
 
 
-class Exponents(Strict):
-    """Powers in a product of probabilities; 0 leaves a factor out."""
+class OpacityExponents(Strict):
+    """Powers in the product that becomes a box's confidence; 0 leaves a factor out."""
 
     own: Annotated[float, Field(ge=0)] = 1.0
-    """opacity: the box's score. none: p_negative of the study."""
+    """Of the box's score."""
     not_negative: Annotated[float, Field(ge=0)] = 0.0
-    """opacity alone: 1 - p_negative of the study."""
+    """Of 1 - p_negative of the study."""
     image_opacity: Annotated[float, Field(ge=0)] = 0.0
-    """opacity: the image's highest box score. none: 1 minus it."""
+    """Of the image's highest box score."""
+
+
+class NoneExponents(Strict):
+    """Powers in the product that becomes the confidence of `none`; 0 leaves a factor out."""
+
+    own: Annotated[float, Field(ge=0)] = 1.0
+    """Of p_negative of the study."""
+    image_opacity: Annotated[float, Field(ge=0)] = 0.0
+    """Of 1 minus the image's highest box score."""
 
 
 class Coupling(Strict):
@@ -255,9 +276,11 @@ class Coupling(Strict):
     """Boxes of different detectors that overlap by more are one."""
     fusion_weights: tuple[Positive, ...] | None = None
     """One per detector; equal where left out."""
+    nms_iou: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Fused boxes that still overlap by more: the best stays. None: all stay."""
     study_from_images: Literal["mean", "max"] = "mean"
-    opacity: Exponents = Exponents()
-    none: Exponents = Exponents()
+    opacity: OpacityExponents = OpacityExponents()
+    none: NoneExponents = NoneExponents()
 
 
 AnyTraining = BackboneTraining | StudyTraining | FasterRCNNTraining | YoloTraining

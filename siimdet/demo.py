@@ -19,6 +19,7 @@ from converters import SOURCES
 from converters.run import convert
 from siimdet.config_file import load_config
 from siimdet.core.files import atomic_write
+from siimdet.core.labels import SUBMISSION_CLASSES
 from siimdet.data.dataset import by_split
 from siimdet.data.manifest import Dataset
 from siimdet.data.phantom_trees import write_nih, write_rsna, write_siim
@@ -36,7 +37,9 @@ IMAGE_SIZE = 128
 """Longer side of the converted images, px; every demo config has the same."""
 SIIM_PATIENTS, RSNA_IMAGES, NIH_IMAGES = 400, 300, 300
 RESULT = "demo.json"
+MARK = ".siimdet-demo"
 """Marks a folder as a demo's, which the next demo may replace."""
+OWN = ("raw", "data", "runs", "submission.csv", "report.html", RESULT)
 
 
 @dataclass(slots=True)
@@ -103,14 +106,16 @@ def _clear(out: Path) -> None:
         return
     if out.is_dir() and not any(out.iterdir()):
         return
-    if not (out / RESULT).is_file():
-        raise UserError(out, "--out", found="a folder that is no demo", expected="a new folder, or an earlier demo")
+    marked = (out / MARK).is_file()
+    if not marked or {path.name for path in out.iterdir()} - {MARK, *OWN}:
+        found = "files of somebody else" if out.is_dir() else "a file"
+        raise UserError(out, "--out", found=found, expected="a new folder, or an earlier demo and nothing else")
     shutil.rmtree(out)
 
 
 def _convert(out: Path, seed: int, clock: _Clock) -> dict[str, Dataset]:
-    with atomic_write(out / RESULT) as stream:  # from here on an unfinished demo may be replaced too
-        stream.write("{}\n")
+    with atomic_write(out / MARK) as stream:
+        stream.write("Written by `siimdet demo`, which may replace this folder.\n")
     cores = os.cpu_count() or 1
     write_nih(out / "raw" / "nih", images=NIH_IMAGES, seed=seed, workers=cores)
     write_rsna(out / "raw" / "rsna", images=RSNA_IMAGES, seed=seed, workers=cores)
@@ -192,9 +197,6 @@ def _write_report(
     clock.lap("report")
 
 
-_SIX = ("negative", "typical", "indeterminate", "atypical", "none", "opacity")
-
-
 def _table(rows: list[DetectorRow], score: dict[str, Any], out: Path) -> str:
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
@@ -205,7 +207,7 @@ def _table(rows: list[DetectorRow], score: dict[str, Any], out: Path) -> str:
         for row in rows
     ]
     lines += ["", f"{'six classes':<20}{'AP@.5':>8}"]
-    lines += [f"{name:<20}{shown(score[name]):>8}" for name in _SIX]
+    lines += [f"{name:<20}{shown(score[name]):>8}" for name in SUBMISSION_CLASSES]
     lines += [f"{'mAP':<20}{shown(score['mAP']):>8}", ""]
     lines += [
         f"submission  {out / 'submission.csv'}",

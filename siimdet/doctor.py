@@ -82,12 +82,12 @@ def _opencv() -> Finding:
 
 def _operators() -> Finding:
     """A torchvision built for another torch imports, but lacks its compiled operators."""
-    import torch
-    import torchvision
-
     try:
+        import torch
+        import torchvision
+
         kept = torchvision.ops.nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
-    except (RuntimeError, AttributeError) as error:
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         return _finding(
             "torchvision operators", False, str(error), remedy="install torch and torchvision of one release"
         )
@@ -95,24 +95,31 @@ def _operators() -> Finding:
 
 
 def _codecs() -> Finding:
-    import imagecodecs
-
     needed = ("JPEG8", "JPEGLS", "JPEG2K")
+    try:
+        import imagecodecs
+    except ImportError as error:
+        return _finding("DICOM codecs", False, str(error), remedy="pip install --force-reinstall imagecodecs")
     missing = [name for name in needed if not getattr(imagecodecs, name).available]
     detail = f"without {', '.join(missing)}" if missing else ", ".join(needed)
     return _finding("DICOM codecs", not missing, detail, remedy="pip install --force-reinstall imagecodecs")
 
 
 def _machine() -> list[Finding]:
-    import torch
-
-    cuda = torch.cuda.is_available()
-    gpu = torch.cuda.get_device_name() if cuda else "none: training runs on the CPU"
     free = shutil.disk_usage(os.getcwd()).free / 2**30
+    disk = _finding("free disk here", free > 5, f"{free:.0f} GiB", remedy="5 GiB or more", required=False)
+    try:
+        import torch
+
+        cuda = torch.cuda.is_available()
+        gpu = torch.cuda.get_device_name() if cuda else "none: training runs on the CPU"
+        threads = f"{torch.get_num_threads()} for torch, {os.cpu_count()} cores"
+    except (ImportError, OSError) as error:  # without torch nothing is known of devices; it has a line of its own
+        cuda, gpu, threads = False, str(error), f"{os.cpu_count()} cores"
     return [
         _finding("CUDA device", cuda, gpu, remedy="an NVIDIA driver, for full-size trainings", required=False),
-        _finding("threads", True, f"{torch.get_num_threads()} for torch, {os.cpu_count()} cores"),
-        _finding("free disk here", free > 5, f"{free:.0f} GiB", remedy="5 GiB or more", required=False),
+        _finding("threads", True, threads),
+        disk,
     ]
 
 

@@ -1,6 +1,7 @@
 """Files that survive a crash, and names that cannot leave their folder."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from siimdet.errors import SourceError
+from siimdet.errors import SourceError, UserError
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
@@ -19,11 +20,16 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
     """Open a temporary file beside `path` that takes its name only when the block ends well.
 
     Until then a reader sees the old file, whatever kills the writer (write, fsync, rename). Text is
-    UTF-8 with plain newlines.
+    UTF-8 with plain newlines. Raises: UserError if nothing can be written there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", dir=path.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:80]}.", dir=path.parent)
+    except OSError as error:
+        raise UserError(path, "file", found=error.strerror, expected="a place to write to") from error
     encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     try:
         with open(handle, mode, encoding=encoding, newline=newline) as stream:
@@ -32,9 +38,11 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(path, "file", found=error.strerror, expected="room to write it") from error
         raise
 
 

@@ -47,6 +47,15 @@ def scored_split(dataset: Dataset) -> Split:
     return "test" if test and not any(np.isnan(record.labels).any() for record in test) else "val"
 
 
+def filled_split(dataset: Dataset, split: Split | None) -> tuple[ImageRecord, ...]:
+    """The records of a split, or of `scored_split` for None. Raises: DatasetError if there are none."""
+    name = split or scored_split(dataset)
+    records = by_split(dataset, name)
+    if not records:
+        raise DatasetError(dataset.root / MANIFEST, "split", found=f"no {name} images", expected="one at least")
+    return records
+
+
 def training_split(
     dataset: Dataset, *, fold: int | None = None, exclude_patients: Collection[str] = ()
 ) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:

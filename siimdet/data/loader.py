@@ -3,6 +3,7 @@
 Legend: B images, S the input's side in pixels, K labels of the data set.
 """
 
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from siimdet.core.boxes import clip_boxes, has_area
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.errors import DatasetError, UserError
 from siimdet.imaging.png import read_grey
 
 Resize = Literal["stretch", "letterbox", "shorter"]
@@ -106,11 +108,25 @@ class Samples(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple:
-        """(image f32[1, S, S], labels, boxes, class_ids, placement, id) of (epoch, index)."""
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, int]) -> tuple | UserError:
+        """(image f32[1, S, S], labels, boxes, class_ids, placement, id) of (epoch, index).
+
+        An image that cannot be read comes back as its error: torch would turn one that a worker process
+        raises into a traceback.
+        """
+        try:
+            return self._sample(*key)
+        except UserError as error:
+            return error
+
+    def _sample(self, epoch: int, index: int) -> tuple:
         record = self.records[index]
-        image, placement = fit_image(read_grey(self.root / record.path), self.side, self.resize)
+        stored = read_grey(self.root / record.path)
+        if stored.shape != (record.stored.height, record.stored.width):
+            found = f"{stored.shape[1]}x{stored.shape[0]}"
+            expected = f"{record.stored.width}x{record.stored.height} as in the manifest (convert again)"
+            raise DatasetError(self.root / record.path, "size", found=found, expected=expected)
+        image, placement = fit_image(stored, self.side, self.resize)
         if image.dtype == np.uint16:  # augmentation and models work on 8 bits or on floats
             image = image.astype(np.float32) / np.float32(65535)
         truth = self.truth[record.image_id]
@@ -155,10 +171,30 @@ def _load(samples: Samples, chunks: list[list[tuple[int, int]]], workers: int) -
     # A generator of its own: DataLoader draws a seed for its workers from the global one otherwise,
     # and a resumed training would see other random numbers than an unbroken one.
     generator = torch.Generator()
-    yield from DataLoader(samples, batch_sampler=chunks, collate_fn=_collate, num_workers=workers, generator=generator)
+    loader = DataLoader(
+        samples,
+        batch_sampler=chunks,
+        collate_fn=_collate,
+        num_workers=workers,
+        generator=generator,
+        worker_init_fn=start_worker,
+    )
+    for batch in loader:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
 
 
-def _collate(items: list[tuple]) -> Batch:
+def start_worker(worker: int) -> None:
+    """Set up a loading process: one thread for OpenCV, and SIGTERM left to the parent, which saves its state."""
+    cv2.setNumThreads(0)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _collate(items: list[tuple | UserError]) -> Batch | UserError:
+    for item in items:
+        if isinstance(item, UserError):
+            return item
     images, labels, boxes, class_ids, placements, ids = zip(*items, strict=True)
     return Batch(torch.stack(images), torch.stack(labels), list(boxes), list(class_ids), list(placements), list(ids))
 

@@ -22,7 +22,7 @@ from siimdet.data.dataset import ANNOTATIONS, HEADER, MANIFEST, Dataset, by_spli
 from siimdet.data.table import Table, read_table, write_table
 from siimdet.errors import DatasetError
 
-__all__ = ["FORMAT_VERSION", "Dataset", "by_split", "read_dataset", "training_split", "write_dataset"]
+__all__ = ["FORMAT_VERSION", "Dataset", "by_split", "read_dataset", "read_header", "training_split", "write_dataset"]
 
 FORMAT_VERSION = 1
 COLUMNS = (
@@ -73,7 +73,7 @@ def read_dataset(root: Path, *, check_files: bool = False) -> Dataset:
 
     Raises: DatasetError naming file, line, field, found and expected for anything missing or broken.
     """
-    header = _read_header(root / HEADER)
+    header = read_header(root / HEADER)
     labels, classes = (_space_from_json(root / HEADER, header, field) for field in ("labels", "classes"))
     if header.get("bit_depth") not in (8, 16):
         raise DatasetError(root / HEADER, "bit_depth", found=header.get("bit_depth"), expected="8 or 16")
@@ -155,7 +155,8 @@ def _check_place(table: Table, line: int, place: str) -> None:
         raise table.error(line, "path", found=repr(place), expected="a path below images/")
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
+    """dataset.json. Raises: DatasetError if it is missing, broken or of another format."""
     try:
         header = json.loads(path.read_bytes())
     except OSError as error:

@@ -82,5 +82,7 @@ def _write_yaml(path: Path, classes: LabelSpace, lists: dict[str, str]) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
+    if path.is_file() and path.read_bytes() == text.encode():
+        return  # a resumed conversion of all of NIH would sync 112,120 files again
     with atomic_write(path) as stream:
         stream.write(text)

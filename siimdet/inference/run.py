@@ -33,6 +33,7 @@ def predict_run(
             side=spec.image_size,
             resize=spec.resize,
             device=device,
+            batch_size=spec.batch_size,
             workers=workers,
         )
     if spec.classes.names != dataset.classes.names:
@@ -46,6 +47,7 @@ def predict_run(
         side=spec.image_size,
         resize=spec.resize,
         device=device,
+        batch_size=spec.batch_size,
         workers=workers,
     )
 

@@ -5,6 +5,7 @@ Nothing here unpickles: weights are safetensors, whose reader executes nothing.
 
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ BUILDERS: dict[Kind, Callable[..., nn.Module]] = {
 }
 MODEL = "model.json"
 WEIGHTS = "weights/best.safetensors"
+NEXT = "weights/next.safetensors"
+"""Weights whose model.json may be written already, until they take the name of WEIGHTS."""
 FORMAT_VERSION = 1
 
 
@@ -46,6 +49,8 @@ class ModelSpec:
     image_size: int
     """Side of the input outside training, px."""
     resize: Resize
+    batch_size: int
+    """Images at a time outside training, as in the validation of the training."""
 
 
 def build_model(spec: ModelSpec) -> nn.Module:
@@ -54,24 +59,25 @@ def build_model(spec: ModelSpec) -> nn.Module:
 
 
 def save_model(run: Path, spec: ModelSpec, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write weights, then model.json with their SHA-256, each in one step.
+    """Write weights and model.json with their SHA-256 so that a kill at any moment leaves a pair that fits.
 
     `facts` are what the training knows beyond the model: data, scores, operating point, versions.
     """
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    with atomic_write(run / WEIGHTS, "wb") as stream:
+    with atomic_write(run / NEXT, "wb") as stream:
         stream.write(safetensors.torch.save(tensors))
     card = {
         "format": FORMAT_VERSION,
         "kind": spec.kind,
         "architecture": dict(spec.architecture),
         "classes": {"name": spec.classes.name, "names": list(spec.classes.names)},
-        "input": {"image_size": spec.image_size, "resize": spec.resize, "channels": 1},
+        "input": {"image_size": spec.image_size, "resize": spec.resize, "channels": 1, "batch_size": spec.batch_size},
         **facts,
-        "sha256": sha256_file(run / WEIGHTS),
+        "sha256": sha256_file(run / NEXT),
     }
     with atomic_write(run / MODEL) as stream:
         stream.write(json.dumps(card, indent=2) + "\n")
+    os.replace(run / NEXT, run / WEIGHTS)
 
 
 def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
@@ -81,9 +87,7 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
     """
     spec = read_spec(run)
     model = build_model(spec)
-    state = read_tensors(run / WEIGHTS)
-    _check_fit(run / WEIGHTS, model.state_dict(), state)
-    model.load_state_dict(state)
+    _load(model, run)
     return model.eval(), spec
 
 
@@ -119,11 +123,25 @@ def read_spec(run: Path) -> ModelSpec:
             classes=LabelSpace(card["classes"]["name"], tuple(card["classes"]["names"])),
             image_size=card["input"]["image_size"],
             resize=card["input"]["resize"],
+            batch_size=card["input"]["batch_size"],
         )
     except KeyError as error:
         raise RunError(run / MODEL, error.args[0], found="nothing", expected="a value") from None
     except (TypeError, ValueError) as error:
         raise RunError(run / MODEL, "content", found=error, expected="what siimdet writes there") from None
+
+
+def read_run_tensors(run: Path) -> dict[str, Tensor]:
+    """Weights of a run's best model: those whose SHA-256 model.json names.
+
+    Raises: RunError if there are none, or only others.
+    """
+    wanted = read_card(run).get("sha256")
+    for place in (WEIGHTS, NEXT):  # a kill between model.json and the last rename leaves them under NEXT
+        if (run / place).is_file() and sha256_file(run / place) == wanted:
+            return read_tensors(run / place)
+    found = "other bytes" if (run / WEIGHTS).is_file() else "nothing"
+    raise RunError(run / WEIGHTS, "file", found=found, expected=f"the weights of SHA-256 {wanted} in {MODEL}")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -147,7 +165,7 @@ def init_body(body: nn.Module, name: str, source: str) -> None:
         state = _imagenet(name)
     else:
         path = Path(source)
-        state = read_tensors(path / WEIGHTS if path.is_dir() or not path.suffix else path)
+        state = read_tensors(path) if path.suffix == ".safetensors" else read_run_tensors(path)
         prefixes = ("detector.backbone.body.", "body.")
         prefix = next((p for p in prefixes if any(key.startswith(p) for key in state)), "")
         state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
@@ -161,9 +179,13 @@ def init_model(model: nn.Module, run: Path, kind: Kind) -> None:
     found = read_spec(run).kind
     if found != kind:
         raise RunError(run / MODEL, "kind", found=found, expected=kind)
-    state = read_tensors(run / WEIGHTS)
+    _load(model, run)
+
+
+def _load(model: nn.Module, run: Path) -> None:
+    state = read_run_tensors(run)
     _check_fit(run / WEIGHTS, model.state_dict(), state)
-    model.load_state_dict(state)
+    model.load_state_dict(state, strict=False)  # checked already; only counters of batch norms may be surplus
 
 
 def _imagenet(name: str) -> Mapping[str, Tensor]:
@@ -183,7 +205,7 @@ def _check_fit(path: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor
     missing = sorted(key for key in needed if key not in state)
     if missing:
         raise RunError(path, missing[0], found="no such tensor", expected=f"{len(needed)} tensors of this architecture")
-    surplus = sorted(key for key in state if key not in own)
+    surplus = sorted(key for key in state if key not in own and not key.endswith("num_batches_tracked"))
     if surplus:
         raise RunError(path, surplus[0], found="a tensor", expected="none of that name in this architecture")
     for key, value in own.items():

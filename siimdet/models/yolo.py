@@ -167,11 +167,3 @@ class YoloDetector(nn.Module):
 def build_yolo_detector(architecture: str, *, num_classes: int, confidence: float, iou: float) -> YoloDetector:
     """Build a detector with random weights, and the limits of its non-maximum suppression (report: .1, .2)."""
     return YoloDetector(build_yolo(architecture, num_classes=num_classes), confidence=confidence, iou=iou)
-
-
-def read_yolo_start(source: Path) -> dict[str, Tensor]:
-    """Weights to start a network from: a run of ours, or a file as `read_yolo_weights` takes it."""
-    if source.suffix in (".safetensors", ".pt"):
-        return read_yolo_weights(source)
-    state = read_yolo_weights(source / "weights" / "best.safetensors")
-    return {key.removeprefix("network."): value for key, value in state.items()}

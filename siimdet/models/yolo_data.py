@@ -16,8 +16,8 @@ import yaml
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from siimdet.data.loader import fit_image
-from siimdet.errors import DatasetError
+from siimdet.data.loader import fit_image, start_worker
+from siimdet.errors import DatasetError, UserError
 from siimdet.imaging.png import read_grey
 from siimdet.models.yolo import open_ultralytics
 from siimdet.models.yolo_settings import YoloSettings
@@ -115,12 +115,24 @@ class StretchedImages(YOLODataset):
         self.epoch_seed = 0
         self.buffer = range(len(tree.images))  # mosaic draws from it: all images, not the ones read last
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One augmented sample; the draws follow from `epoch_seed` and `index`, in whichever process they are made."""
+    def __getitem__(self, index: int) -> dict[str, Any] | UserError:
+        """One augmented sample; the draws follow from `epoch_seed` and `index`, in whichever process they are made.
+
+        An image that cannot be read comes back as its error, which the training raises.
+        """
         seed = int(np.random.SeedSequence([self.epoch_seed, index]).generate_state(1)[0])
         random.seed(seed)
         np.random.seed(seed)
-        return super().__getitem__(index)
+        try:
+            return super().__getitem__(index)
+        except UserError as error:
+            return error
+
+    @staticmethod
+    def collate_fn(batch: list[Any]) -> Any:
+        """A batch, or the first error among its samples."""
+        errors = [sample for sample in batch if isinstance(sample, UserError)]
+        return errors[0] if errors else YOLODataset.collate_fn(batch)
 
     def get_img_files(self, img_path: list[str]) -> list[str]:
         """The list as it came: ultralytics would take each path for a text file that lists images."""
@@ -182,10 +194,6 @@ def epoch_loader(images: StretchedImages, settings: YoloSettings, *, seed: int, 
         num_workers=settings.workers,
         generator=torch.Generator().manual_seed(seed),
         collate_fn=images.collate_fn,
-        worker_init_fn=_use_one_thread,
+        worker_init_fn=start_worker,
         pin_memory=pin_memory,
     )
-
-
-def _use_one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)

@@ -9,12 +9,10 @@ epoch does follows from the state on disk alone, and no generator's state has to
 
 import contextlib
 import math
-import os
-import pickle
 import random
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from siimdet.core.files import atomic_write
-from siimdet.errors import RunError
+from siimdet.errors import UserError
+from siimdet.models.determinism import deterministic_kernels
 from siimdet.models.losses import NonFiniteLoss
+from siimdet.models.state import check_identity, read_state, write_state
 from siimdet.models.yolo import adopt_weights, build_yolo, open_ultralytics
 from siimdet.models.yolo_data import StretchedImages, epoch_loader, read_yolo_tree
 from siimdet.models.yolo_loss import build_criterion
@@ -63,19 +62,20 @@ def train_yolo(
     device: str,
     on_epoch: Callable[[YoloEpoch], float],
     save_best: Callable[[YoloEpoch, float], None],
+    identity: str,
     resume: bool = False,
 ) -> float:
     """Train on the YOLO tree's `train` images and return the best score.
 
     `on_epoch` validates and returns the score (higher is better, NaN for none); `save_best` follows
     when it beats every earlier one, and after the first epoch; then out/state/last.pt is replaced.
-    Nothing else is written.
+    Nothing else is written. `identity` is what a state must have been written under to be resumed.
     Raises: DatasetError for a broken tree, RunError for weights or a state that do not fit,
     NonFiniteLoss; the state on disk is then the last whole epoch's.
     """
     state_file = out / "state" / "last.pt"
     with _own_randomness(torch.device(device)):
-        run = _Run(settings, data_yaml, torch.device(device), init_state)
+        run = _Run(settings, data_yaml, torch.device(device), init_state, identity)
         if resume:
             run.restore(state_file)
         while run.epoch < settings.epochs:
@@ -91,11 +91,16 @@ def train_yolo(
 
 class _Run:
     def __init__(
-        self, settings: YoloSettings, data_yaml: Path, device: torch.device, init_state: dict[str, Tensor] | None
+        self,
+        settings: YoloSettings,
+        data_yaml: Path,
+        device: torch.device,
+        init_state: dict[str, Tensor] | None,
+        identity: str,
     ) -> None:
         _seed(settings.seed, 0)
         tree = read_yolo_tree(data_yaml)
-        self.settings, self.device = settings, device
+        self.settings, self.device, self.identity = settings, device, identity
         self.images = StretchedImages(tree, settings)
         self.model = build_yolo(settings.architecture, num_classes=len(tree.classes))
         if init_state is not None:
@@ -124,6 +129,8 @@ class _Run:
         for index, batch in enumerate(
             epoch_loader(self.images, self.settings, seed=seed, pin_memory=self.device.type == "cuda")
         ):
+            if isinstance(batch, UserError):
+                raise batch
             step = self.epoch * self.passes + index
             accumulate = self._set_rates(step)
             for name, value in self._backward(batch, step).items():
@@ -170,7 +177,7 @@ class _Run:
     def save(self, path: Path) -> None:
         """Replace the state on disk: tensors, numbers and strings only, so weights_only reads it."""
         state = {
-            "settings": asdict(self.settings),
+            "identity": self.identity,
             "epoch": self.epoch,
             "best": self.best,
             "model": self.model.state_dict(),
@@ -179,20 +186,12 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        with atomic_write(path, "wb") as stream:
-            torch.save(state, stream)
+        write_state(path, state)
 
     def restore(self, path: Path) -> None:
         """Continue after the last whole epoch on disk."""
-        if not path.is_file():
-            raise RunError(path, "file", found="nothing", expected="the state of an interrupted training")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, pickle.UnpicklingError) as damage:
-            raise RunError(path, "file", found=damage, expected="the state of an interrupted training") from damage
-        for name, value in asdict(self.settings).items():
-            if name != "workers" and state["settings"][name] != value:
-                raise RunError(path, name, found=state["settings"][name], expected=f"{value}, as asked for now")
+        state = read_state(path)
+        check_identity(path, state, self.identity)
         self.epoch, self.best = state["epoch"], state["best"]
         self.model.load_state_dict(state["model"])
         self.ema.ema.load_state_dict(state["ema"])
@@ -224,32 +223,12 @@ def _seed(seed: int, epoch: int) -> int:
 def _own_randomness(device: torch.device) -> Iterator[None]:
     """Deterministic kernels, and global generators (ultralytics augments from them) that come back as they were."""
     python, numpy = random.getstate(), np.random.get_state()
-    on_cuda = device.type == "cuda"
     try:
         with (
-            torch.random.fork_rng(devices=[device] if on_cuda else []),
-            _deterministic_kernels() if on_cuda else contextlib.nullcontext(),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            deterministic_kernels(device),
         ):
             yield
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-@contextlib.contextmanager
-def _deterministic_kernels() -> Iterator[None]:
-    # CUDA only: the CPU kernels of a YOLO are deterministic as they are, and the switch slows them.
-    workspace, cudnn = os.environ.get("CUBLAS_WORKSPACE_CONFIG"), torch.backends.cudnn.deterministic
-    enabled = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.deterministic = True
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
-        torch.backends.cudnn.deterministic = cudnn
-        del os.environ["CUBLAS_WORKSPACE_CONFIG"]
-        if workspace is not None:
-            os.environ["CUBLAS_WORKSPACE_CONFIG"] = workspace

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from siimdet.core.types import Split
 from siimdet.data.coco import read_detections
-from siimdet.data.dataset import by_split, scored_split
+from siimdet.data.dataset import filled_split
 from siimdet.data.manifest import read_dataset
+from siimdet.errors import DatasetError
 from siimdet.scoring.detection import detector_figures
 from siimdet.submission.file import read_submission
 from siimdet.submission.score import score_submission
@@ -33,7 +36,7 @@ def evaluate_submission(
     if tables is None:
         assert dataset is not None, "neither a data set nor tables"
         data = read_dataset(dataset)
-        records = by_split(data, split or scored_split(data))
+        records = filled_split(data, split)
         truth = dataset_truth(data, records)
         check_inside(found, {record.image_id: record.original for record in records})
     else:
@@ -55,7 +58,10 @@ def evaluate_boxes(
     found = read_detections(file, data)
     if check_only:
         return {"valid": True, "images": len(found), "predictions": sum(len(boxes) for boxes in found.values())}
-    records = by_split(data, split or scored_split(data))
+    records = filled_split(data, split)
+    unlabelled = next((record for record in records if np.isnan(record.labels).all()), None)
+    if unlabelled is not None:
+        raise DatasetError(dataset, unlabelled.image_id, found="no labels", expected="images whose boxes are known")
     if only_submitted:
         records = tuple(record for record in records if record.image_id in found)
     scored = {record.image_id for record in records}

@@ -40,6 +40,7 @@ def submit(
     coupling: Coupling,
     file: str,
     device: torch.device,
+    workers: int = 0,
     ids: Sequence[str] | None = None,
 ) -> Predictions:
     """Predict with every run, fuse the boxes, couple them with the study level.
@@ -57,9 +58,11 @@ def submit(
             raise DatasetError(dataset.root, unknown[0] + IMAGE_SUFFIX, found="no such image", expected=expected)
     if not records:
         raise DatasetError(dataset.root, "images", found="none in that split", expected="images to predict")
-    boxes = {str(run): predict_boxes(run, dataset, records, device=device) for run in detectors}
+    boxes = {str(run): predict_boxes(run, dataset, records, device=device, workers=workers) for run in detectors}
     fused = fuse(list(boxes.values()), min_iou=coupling.fusion_iou, weights=coupling.fusion_weights)
-    images = predict_classes(study, dataset, records, device=device)
+    if coupling.nms_iou is not None:
+        fused = fuse([fused], method="nms", min_iou=coupling.nms_iou)
+    images = predict_classes(study, dataset, records, device=device, workers=workers)
     studies = study_probabilities(images, records, coupling.study_from_images)
     return Predictions(boxes, fused, studies, couple(records, fused, studies, coupling, file=file, ids=ids))
 

@@ -1,7 +1,4 @@
-"""state/last.pt: what a training needs to go on, in a form that torch reads with weights_only.
-
-Written to a temporary name and renamed: a SIGKILL at any moment leaves the old state or the new one.
-"""
+"""The state of a training on our loop, generators included."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,39 +6,25 @@ from typing import Any
 
 import torch
 
-from siimdet.core.files import atomic_write
-from siimdet.errors import RunError
+from siimdet.models.state import check_identity, read_state, write_state
 
 STATE = "state/last.pt"
 
 
-def save_state(run: Path, state: Mapping[str, Any]) -> None:
+def save_state(run: Path, state: Mapping[str, Any], *, device: torch.device) -> None:
     """Replace the state on disk; tensors, numbers, strings, lists and dicts only."""
-    with atomic_write(run / STATE, "wb") as stream:
-        torch.save({**state, "rng": _rng_state()}, stream)
+    generators = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+    write_state(run / STATE, {**state, "rng": [generator.tolist() for generator in generators]})
 
 
-def load_state(run: Path, *, config: str) -> dict[str, Any]:
-    """Read the state of an interrupted training and restore torch's generators.
+def load_state(run: Path, *, identity: str, device: torch.device) -> dict[str, Any]:
+    """Read the state of an interrupted training and restore the generators of the CPU and of `device`.
 
-    Raises: RunError if there is none, it is damaged, or it belongs to another config.
+    Raises: RunError if there is none, it is damaged, or it belongs to another config or other data.
     """
-    path = run / STATE
-    if not path.is_file():
-        raise RunError(path, "file", found="nothing", expected="the state of an interrupted training")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive raises whatever its reader trips over
-        raise RunError(path, "content", found=type(error).__name__, expected="a state that siimdet wrote") from error
-    if state["config"] != config:
-        raise RunError(path, "config", found="another config", expected="the one in config.yaml, to resume")
-    cpu, *cuda = state["rng"]
-    torch.set_rng_state(torch.tensor(cpu, dtype=torch.uint8))
-    if cuda and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([torch.tensor(values, dtype=torch.uint8) for values in cuda])
+    state = read_state(run / STATE)
+    check_identity(run / STATE, state, identity)
+    torch.set_rng_state(torch.tensor(state["rng"][0], dtype=torch.uint8))
+    if device.type == "cuda" and len(state["rng"]) > 1:
+        torch.cuda.set_rng_state(torch.tensor(state["rng"][1], dtype=torch.uint8), device)
     return state
-
-
-def _rng_state() -> list[list[int]]:
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return [state.tolist() for state in (torch.get_rng_state(), *cuda)]

@@ -23,7 +23,7 @@ from siimdet.models.weights import ModelSpec, build_model, init_body, save_model
 from siimdet.scoring.classification import multiclass_score, multilabel_score
 from siimdet.training.journal import draw_curves
 from siimdet.training.loop import Job, fit
-from siimdet.training.setup import build_optimiser, build_schedule, provenance, resumable
+from siimdet.training.setup import build_optimiser, build_schedule, identity, provenance
 
 CURVES = {"loss": ("train_loss", "val_loss"), "score": ("accuracy", "precision", "recall", "f1", "auroc", "ap")}
 
@@ -50,7 +50,7 @@ def train_classifier(
     }
     if isinstance(config, StudyTraining):
         architecture |= {"hidden": config.hidden, "dropout": config.dropout}
-    spec = ModelSpec("classifier", architecture, dataset.labels, config.image_size, config.resize)
+    spec = ModelSpec("classifier", architecture, dataset.labels, config.image_size, config.resize, config.batch_size)
     torch.manual_seed(config.seed)
     model = cast(Classifier, build_model(spec))
     init_body(model.body, config.body, config.weights)
@@ -92,7 +92,7 @@ def train_classifier(
         amp=config.amp,
         gradient_clip=config.gradient_clip,
         seed=config.seed,
-        config=resumable(config),
+        identity=identity(config, dataset),
     )
     fit(job, run, resume=resume)
     draw_curves(run, CURVES)
@@ -111,6 +111,8 @@ def freeze_all_but(model: nn.Module, globs: Sequence[str]) -> tuple[nn.Module, .
             names = ", ".join(name for name, _ in model.named_children())
             raise ConfigError("config", "trainable", found=repr(pattern), expected=f"a glob of modules below {names}")
         trains.update(below for module in matched for below in module.modules())
+    if not any(True for module in trains for _ in module.parameters(recurse=False)):
+        raise ConfigError("config", "trainable", found=", ".join(globs), expected="modules that have weights")
     frozen = tuple(module for module in model.modules() if module not in trains)
     for module in frozen:
         for parameter in module.parameters(recurse=False):

@@ -18,7 +18,7 @@ from siimdet.models.weights import ModelSpec, build_model, init_body, init_model
 from siimdet.scoring.detection import detector_figures
 from siimdet.training.journal import draw_curves
 from siimdet.training.loop import Job, fit
-from siimdet.training.setup import build_optimiser, build_schedule, provenance, resumable
+from siimdet.training.setup import build_optimiser, build_schedule, identity, provenance
 
 CURVES = {"loss": ("train_loss",), "score": ("ap50", "f1", "precision", "recall")}
 
@@ -34,7 +34,14 @@ def train_faster_rcnn(
     resume: bool,
 ) -> None:
     """Train on `train`, keep the epoch whose AP@.5 on `val` is best."""
-    spec = ModelSpec("faster_rcnn", _architecture(config), dataset.classes, config.inference_size, config.resize)
+    spec = ModelSpec(
+        "faster_rcnn",
+        _architecture(config),
+        dataset.classes,
+        config.inference_size,
+        config.resize,
+        config.validation_batch_size,
+    )
     torch.manual_seed(config.seed)
     model = build_model(spec)
     if config.init_from is not None:
@@ -90,7 +97,7 @@ def train_faster_rcnn(
         amp=config.amp,
         gradient_clip=config.gradient_clip,
         seed=config.seed,
-        config=resumable(config),
+        identity=identity(config, dataset),
     )
     fit(job, run, resume=resume)
     draw_curves(run, CURVES)

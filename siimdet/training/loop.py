@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from siimdet.data.loader import Batch
+from siimdet.models.determinism import deterministic_kernels
 from siimdet.models.losses import NonFiniteLoss
 from siimdet.training.checkpoint import load_state, save_state
 from siimdet.training.journal import append_epoch, rewind_journal
@@ -48,8 +49,8 @@ class Job:
     amp: bool = False
     gradient_clip: float | None = None
     seed: int = 0
-    config: str = ""
-    """The resolved config: a state is resumed only under the same one."""
+    identity: str = ""
+    """Config and data: a state is resumed only under the same ones."""
 
 
 @dataclass(slots=True)
@@ -69,7 +70,7 @@ def fit(job: Job, run: Path, *, resume: bool = False) -> None:
     Raises: NonFiniteLoss, with the last good state kept; RunError if there is no state to resume.
     """
     cuda = [job.device.index or 0] if job.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), _terminated() as stopped:
+    with torch.random.fork_rng(devices=cuda), deterministic_kernels(job.device), _terminated() as stopped:
         torch.manual_seed(job.seed)
         scaler = torch.amp.GradScaler(job.device.type, enabled=job.amp and job.device.type == "cuda")
         progress = _Progress()
@@ -127,7 +128,7 @@ def _train_epoch(job: Job, run: Path, scaler: Any, progress: _Progress, stopped:
 
 def _save(job: Job, run: Path, scaler: Any, progress: _Progress) -> None:
     state = {
-        "config": job.config,
+        "identity": job.identity,
         "epoch": progress.epoch,
         "step": progress.step,
         "best": progress.best,
@@ -136,11 +137,11 @@ def _save(job: Job, run: Path, scaler: Any, progress: _Progress) -> None:
         "optimiser": job.optimiser.state_dict(),
         "scaler": scaler.state_dict(),
     }
-    save_state(run, state)
+    save_state(run, state, device=job.device)
 
 
 def _restore(job: Job, run: Path, scaler: Any, progress: _Progress) -> None:
-    state = load_state(run, config=job.config)
+    state = load_state(run, identity=job.identity, device=job.device)
     progress.epoch, progress.step = state["epoch"], state["step"]
     progress.best, progress.totals = state["best"], state["totals"]
     job.model.load_state_dict(state["model"])

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import siimdet
-from siimdet.config import EngineTraining, Optimiser
+from siimdet.config import EngineTraining, Optimiser, Training
 from siimdet.config_file import dump_config
 from siimdet.core.types import ImageRecord
 from siimdet.data.manifest import Dataset
@@ -39,9 +39,9 @@ def build_schedule(config: EngineTraining, steps: int) -> LearningRate:
     return cosine_floor(lr, epochs=config.epochs, floor=schedule.floor, step_every=schedule.step_every)
 
 
-def resumable(config: EngineTraining) -> str:
-    """The config as a state remembers it: what changes no number, the loading processes, may differ on resuming."""
-    return dump_config(config.model_copy(update={"workers": 0}))
+def identity(config: Training, dataset: Dataset) -> str:
+    """What a state remembers of its training: config and data; loading processes change no number and are left out."""
+    return f"{dump_config(config.model_copy(update={'workers': 0}))}data: {dataset.fingerprint}\n"
 
 
 def provenance(dataset: Dataset, train: Sequence[ImageRecord], val: Sequence[ImageRecord]) -> dict[str, Any]:

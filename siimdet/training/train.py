@@ -37,7 +37,7 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
 
     Raises: RunError if `run` holds another training and `resume` is not asked for, or nothing to resume.
     """
-    records, val = training_split(dataset, fold=config.fold, exclude_patients=excluded_patients(config))
+    records, val = training_split(dataset, fold=config.fold, exclude_patients=excluded_patients(config, dataset))
     if not val:
         raise DatasetError(dataset.root, "split", found="no val images", expected="some to choose the best epoch by")
     if not resume and (run / STATE).exists():  # a run that ended in its first epoch left nothing worth keeping
@@ -67,8 +67,8 @@ def train_folds(
         own = config.model_copy(update={"fold": fold})
         part = run / f"fold-{fold}"
         train(own, dataset, part, device=device, resume=resume and (part / STATE).exists())
-        _, val = training_split(dataset, fold=fold, exclude_patients=excluded_patients(config))
-        parts.append(predict_run(part, dataset, val, device=device))
+        _, val = training_split(dataset, fold=fold, exclude_patients=excluded_patients(config, dataset))
+        parts.append(predict_run(part, dataset, val, device=device, workers=config.workers))
     write_out_of_fold(run, dataset, parts)
 
 
@@ -84,9 +84,22 @@ def write_out_of_fold(run: Path, dataset: Dataset, parts: list[Any]) -> None:
         write_detections(run / "oof.json", dataset, joined)
 
 
-def excluded_patients(config: AnyTraining) -> set[str]:
-    """Patients of the data sets in `exclude_patients`."""
-    return {record.patient_id for root in config.exclude_patients for record in read_dataset(root).records}
+def excluded_patients(config: AnyTraining, dataset: Dataset) -> set[str]:
+    """Patients of the data sets in `exclude_patients` that this data set has too.
+
+    Raises: DatasetError if one of them shares no patient with it: their ids are then of different kinds, and
+    nothing would be left out.
+    """
+    own = {record.patient_id for record in dataset.records}
+    excluded: set[str] = set()
+    for root in config.exclude_patients:
+        shared = own & {record.patient_id for record in read_dataset(root).records}
+        if not shared:
+            expected = "a data set that shares some (RSNA needs rsna_to_nih.csv when it is converted)"
+            raise DatasetError(root, "exclude_patients", found=f"no patient of {dataset.root}", expected=expected)
+        log.info("%s: %d patients left out", root, len(shared))
+        excluded |= shared
+    return excluded
 
 
 def _check_device(config: AnyTraining, device: torch.device) -> None:

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from siimdet.config import YoloTraining
 from siimdet.core.types import ImageRecord
 from siimdet.data.manifest import Dataset
-from siimdet.data.yolo import write_yolo_lists
+from siimdet.data.yolo import DATA_YAML, write_yolo_lists
 from siimdet.inference.predict import detect
-from siimdet.models.weights import ModelSpec, save_model
+from siimdet.models.weights import ModelSpec, read_run_tensors, save_model
 from siimdet.scoring.detection import detector_figures
 from siimdet.training.detect import CURVES, detector_facts, training_images
 from siimdet.training.journal import append_epoch, draw_curves, rewind_journal
 from siimdet.training.loop import summary
+from siimdet.training.setup import identity
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +38,7 @@ def train_yolo_run(
 
     Raises: MissingExtra without ultralytics; DatasetError for a 16-bit data set, which it cannot read.
     """
-    from siimdet.models.yolo import YoloDetector, read_yolo_start
+    from siimdet.models.yolo import YoloDetector
     from siimdet.models.yolo_settings import YoloSettings
     from siimdet.models.yolo_trainer import YoloEpoch, train_yolo
 
@@ -54,9 +56,10 @@ def train_yolo_run(
         dataset.classes,
         config.image_size,
         "stretch",
+        config.batch_size,
     )
     images = training_images(dataset, train, only_positives=config.only_positives)
-    data_yaml = write_yolo_lists(run / "data", dataset, images, val)
+    data_yaml = run / "data" / DATA_YAML if resume else write_yolo_lists(run / "data", dataset, images, val)
     last: dict[str, Any] = {}
 
     def on_epoch(epoch: YoloEpoch) -> float:
@@ -83,10 +86,22 @@ def train_yolo_run(
         settings,
         data_yaml=data_yaml,
         out=run,
-        init_state=read_yolo_start(config.init_from) if config.init_from else None,
+        init_state=_start(config.init_from),
         device=str(device),
         on_epoch=on_epoch,
         save_best=save_best,
+        identity=identity(config, dataset),
         resume=resume,
     )
     draw_curves(run, CURVES)
+
+
+def _start(source: Path | None) -> dict[str, Tensor] | None:
+    """Weights of a run of ours, or of a file that the library published."""
+    from siimdet.models.yolo import read_yolo_weights
+
+    if source is None:
+        return None
+    if source.suffix in (".safetensors", ".pt"):
+        return read_yolo_weights(source)
+    return {key.removeprefix("network."): value for key, value in read_run_tensors(source).items()}

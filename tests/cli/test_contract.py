@@ -18,10 +18,10 @@ OPTIONS = {
     "train-backbone": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-detector": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-study": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
-    "predict": {"run", "--dataset", "--split", "--out", "--device"},
+    "predict": {"run", "--dataset", "--split", "--out", "--workers", "--device"},
     "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights"},
     "submit": {
-        *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--out", "--device"),
+        *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--out", "--workers", "--device"),
     },
     "evaluate": {
         "predictions",

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from siimdet.cli import app, spread
-from siimdet.config import AnyTraining, Augment, Coupling, Exponents, Optimiser, Schedule
+from siimdet.config import AnyTraining, Augment, Coupling, NoneExponents, OpacityExponents, Optimiser, Schedule
 from siimdet.config_file import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -91,7 +91,7 @@ def test_every_config_key_is_described():
     for schema in (*get_args(AnyTraining), Augment, Optimiser, Schedule):
         lacking = [key for key in schema.model_fields if f"`{key}" not in train]
         assert not lacking, f"train.md lacks {lacking} of {schema.__name__}"
-    for key in (*Coupling.model_fields, *Exponents.model_fields):
+    for key in (*Coupling.model_fields, *OpacityExponents.model_fields, *NoneExponents.model_fields):
         assert key in submit, f"submit.md lacks {key}"
 
 

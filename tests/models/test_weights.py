@@ -14,6 +14,7 @@ from siimdet.errors import RunError
 from siimdet.models.bodies import build_body
 from siimdet.models.weights import (
     MODEL,
+    NEXT,
     WEIGHTS,
     ModelSpec,
     build_model,
@@ -28,7 +29,7 @@ from siimdet.models.weights import (
 
 BODY = "resnext14_32x4d"
 GREY = {"mean": [0.45, 0.45, 0.45], "std": [0.2, 0.2, 0.2]}
-CLASSIFIER = ModelSpec("classifier", {"body": BODY, "activation": "softmax", **GREY}, STUDY, 64, "shorter")
+CLASSIFIER = ModelSpec("classifier", {"body": BODY, "activation": "softmax", **GREY}, STUDY, 64, "shorter", 4)
 DETECTOR = ModelSpec(
     "faster_rcnn",
     {
@@ -43,6 +44,7 @@ DETECTOR = ModelSpec(
     OPACITY,
     64,
     "stretch",
+    4,
 )
 
 
@@ -103,7 +105,7 @@ def test_the_card_says_what_the_model_is(classifier_run):
     card = read_card(run)
     assert card["kind"] == "classifier"
     assert card["classes"] == {"name": "siim-study", "names": list(STUDY.names)}
-    assert card["input"] == {"image_size": 64, "resize": "shorter", "channels": 1}
+    assert card["input"] == {"image_size": 64, "resize": "shorter", "channels": 1, "batch_size": 4}
     assert card["scores"] == {"best": 0.5}
     assert card["sha256"] == sha256_file(run / WEIGHTS)
 
@@ -113,19 +115,39 @@ def test_what_is_not_there_is_named(tmp_path, broken):
         "the run directory of a finished epoch"
     )
     (broken / WEIGHTS).unlink()
-    assert refusal(broken) == "weights/best.safetensors: file: found nothing, expected a .safetensors file"
+    assert refusal(broken).startswith("weights/best.safetensors: file: found nothing, expected the weights of SHA-256 ")
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "header"])
+@pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "header", "a byte of a tensor"])
 def test_damaged_weights_are_refused(broken, damage):
     path = broken / WEIGHTS
     data = path.read_bytes()
     path.write_bytes(
-        {"cut": data[:-100], "empty": b"", "foreign": b"\x89PNG" * 50, "header": b"\xff" * 8 + data[8:]}[damage]
+        {
+            "cut": data[:-100],
+            "empty": b"",
+            "foreign": b"\x89PNG" * 50,
+            "header": b"\xff" * 8 + data[8:],
+            "a byte of a tensor": data[:-1] + bytes([data[-1] ^ 1]),
+        }[damage]
     )
-    line = refusal(broken)
-    assert line.startswith("weights/best.safetensors: content: found ")
-    assert line.endswith("expected safetensors")
+    assert refusal(broken).startswith(
+        "weights/best.safetensors: file: found other bytes, expected the weights of SHA-256 "
+    )
+    if damage != "a byte of a tensor":
+        with pytest.raises(RunError, match=r"content: found .*, expected safetensors$"):
+            read_tensors(path)
+
+
+def test_a_kill_between_card_and_weights_leaves_a_pair_that_fits(tmp_path):
+    first = saved(tmp_path, CLASSIFIER, seed=1)
+    old = (tmp_path / WEIGHTS).read_bytes()
+    second = saved(tmp_path, CLASSIFIER, seed=2)
+    assert not same_body(first.body, second.body)
+    (tmp_path / WEIGHTS).rename(tmp_path / NEXT)  # as if killed after model.json
+    (tmp_path / WEIGHTS).write_bytes(old)
+    model, _ = load_model(tmp_path)
+    assert same_body(model.body, second.body)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"null", b"[]", b"{}", b'{"format": 99}'])
@@ -165,7 +187,7 @@ def test_weights_of_another_architecture_are_refused(broken):
 
 def test_a_surplus_tensor_is_refused(broken):
     tensors = read_tensors(broken / WEIGHTS)
-    (broken / WEIGHTS).write_bytes(safetensors.torch.save({**tensors, "spare": torch.zeros(1)}))
+    save_model(broken, read_spec(broken), {**tensors, "spare": torch.zeros(1)}, {})
     assert "spare: found a tensor, expected none of that name" in refusal(broken)
 
 
@@ -185,7 +207,7 @@ class Payload:
 def test_a_pickle_is_refused_and_never_run(broken, tmp_path, write):
     trap = tmp_path / "was-run"
     write(broken / WEIGHTS, {"head.weight": Payload(trap)})
-    assert refusal(broken).endswith("expected safetensors")
+    assert "found other bytes" in refusal(broken)
     foreign = tmp_path / "weights.safetensors"
     write(foreign, {"x": Payload(trap)})
     with pytest.raises(RunError, match=r"expected safetensors"):
@@ -231,7 +253,7 @@ def test_a_body_of_another_shape_or_none_is_refused(classifier_run, tmp_path):
     run, _ = classifier_run
     with pytest.raises(RunError, match=r"found no such tensor|found \("):
         init_body(build_body("resnet18"), "resnet18", str(run))
-    with pytest.raises(RunError, match=r"file: found nothing, expected a .safetensors file"):
+    with pytest.raises(RunError, match=r"model.json: file: found No such file"):
         init_body(build_body(BODY), BODY, str(tmp_path / "no-run"))
     with pytest.raises(
         RunError, match=f"^weights: imagenet: found none for {BODY}, expected a body that torchvision has"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from siimdet.config import Coupling, Exponents
+from siimdet.config import Coupling, NoneExponents, OpacityExponents
 from siimdet.core.labels import STUDY
 from siimdet.core.types import Detections, ImageRecord, ImageSize, Probabilities
 from siimdet.errors import SubmissionError
@@ -49,8 +49,8 @@ def test_a_study_emits_all_four_classes_with_the_unit_box():
 def test_the_winners_exponents_by_hand():
     coupling = Coupling(
         kind="coupling",
-        opacity=Exponents(own=0.7, not_negative=0.2, image_opacity=0.1),
-        none=Exponents(own=0.8, image_opacity=0.2),
+        opacity=OpacityExponents(own=0.7, not_negative=0.2, image_opacity=0.1),
+        none=NoneExponents(own=0.8, image_opacity=0.2),
     )
     given = submission(coupling)
     none, best, second = (score for _, score, _ in row(given, "a_image"))
@@ -64,7 +64,9 @@ def test_the_winners_exponents_by_hand():
 def test_certain_probabilities_are_no_trouble():
     studies = Probabilities(("s1", "s2"), [[1, 0, 0, 0], [0, 1, 0, 0]], STUDY)
     boxes = {"a": Detections([[0, 0, 1, 1]], [0], [1], STORED), "c": Detections([[0, 0, 1, 1]], [0], [0], STORED)}
-    coupling = Coupling(kind="coupling", opacity=Exponents(own=0, not_negative=0.5), none=Exponents(image_opacity=0.5))
+    coupling = Coupling(
+        kind="coupling", opacity=OpacityExponents(own=0, not_negative=0.5), none=NoneExponents(image_opacity=0.5)
+    )
     given = couple(RECORDS, boxes, studies, coupling, file="s.csv")
     assert [score for _, score, _ in row(given, "a_image")] == [0, 0]
     assert [score for _, score, _ in row(given, "c_image")] == [0, 1]

@@ -26,7 +26,7 @@ def batch(epoch: int, step: int) -> Batch:
     return Batch(images, labels, [], [], [], [f"e{epoch}s{step}-{i}" for i in range(3)])
 
 
-def make_job(kept: list, *, epochs: int = 3, on_step=None, config: str = "same") -> Job:
+def make_job(kept: list, *, epochs: int = 3, on_step=None, identity: str = "same") -> Job:
     torch.manual_seed(7)
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 1))
 
@@ -53,7 +53,7 @@ def make_job(kept: list, *, epochs: int = 3, on_step=None, config: str = "same")
         learning_rate=cosine_floor(0.1, epochs=epochs, floor=0.05),
         epochs=epochs,
         seed=3,
-        config=config,
+        identity=identity,
     )
 
 
@@ -94,7 +94,7 @@ def test_best_epoch_is_kept_once_it_is_better(tmp_path):
 def test_nan_stops_with_phase_epoch_step_and_ids_and_keeps_the_last_good_state(tmp_path):
     with pytest.raises(NonFiniteLoss, match=r"phase toy, epoch 1, step 2: loss=nan, images e1s2-0, e1s2-1, e1s2-2"):
         fit(make_job(["e1s2-0"]), tmp_path)
-    state = load_state(tmp_path, config="same")
+    state = load_state(tmp_path, identity="same", device=torch.device("cpu"))
     assert (state["epoch"], state["step"]) == (1, 0)
     assert all(value.isfinite().all() for value in state["model"].values())
 
@@ -112,7 +112,7 @@ def test_resuming_needs_a_state_of_the_same_config(tmp_path):
         fit(make_job([]), tmp_path, resume=True)
     fit(make_job([], epochs=1), tmp_path)
     with pytest.raises(RunError, match="another config"):
-        fit(make_job([], config="other"), tmp_path, resume=True)
+        fit(make_job([], identity="other"), tmp_path, resume=True)
 
 
 def test_a_damaged_or_hostile_state_is_refused(tmp_path):
@@ -120,7 +120,7 @@ def test_a_damaged_or_hostile_state_is_refused(tmp_path):
     path = tmp_path / STATE
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(RunError, match="content"):
-        load_state(tmp_path, config="same")
+        load_state(tmp_path, identity="same", device=torch.device("cpu"))
 
     class Evil:
         def __reduce__(self):
@@ -128,7 +128,7 @@ def test_a_damaged_or_hostile_state_is_refused(tmp_path):
 
     torch.save({"config": Evil()}, path)
     with pytest.raises(RunError, match="content"):
-        load_state(tmp_path, config="same")
+        load_state(tmp_path, identity="same", device=torch.device("cpu"))
     assert not (tmp_path / "executed").exists()
 
 
