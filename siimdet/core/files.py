@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -44,6 +45,25 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(path, "file", found=error.strerror, expected="room to write it") from error
         raise
+
+
+def read_json(path: Path, *, kind: type[UserError], what: str) -> Any:
+    """Content of a JSON file. Raises: `kind`, which expected `what`, if it cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise kind(path, "file", found=error.strerror, expected=what) from None
+    except ValueError as error:
+        raise kind(path, "content", found=error, expected="JSON") from None
+
+
+def read_versioned_json(path: Path, version: int, *, kind: type[UserError], what: str) -> dict[str, Any]:
+    """read_json of an object whose `format` must be `version`."""
+    content = read_json(path, kind=kind, what=what)
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != version:
+        raise kind(path, "format", found=found, expected=f"{version}, the format of this version")
+    return content
 
 
 def sha256_file(path: Path | str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from siimdet.core.boxes import xywh_to_xyxy, xyxy_to_xywh
-from siimdet.core.files import atomic_write
+from siimdet.core.files import atomic_write, read_json
 from siimdet.core.types import BoxLabels, Detections, ImageRecord, ImageSize, LabelSpace
 from siimdet.data.dataset import Dataset
 from siimdet.errors import DatasetError
@@ -58,7 +58,7 @@ def read_annotations(path: Path, records: Sequence[ImageRecord], classes: LabelS
 
     Raises: DatasetError for other images, sizes or categories than the manifest's, or a box that is none.
     """
-    content = _read_json(path)
+    content = read_json(path, kind=DatasetError, what="a COCO file")
     _expect(isinstance(content, dict), path, "content", type(content).__name__, "a COCO object")
     images, annotations, categories = (_list_of(content, key, path) for key in ("images", "annotations", "categories"))
     expected = [{"id": i + 1, "name": name} for i, name in enumerate(classes.names)]
@@ -98,7 +98,7 @@ def read_detections(path: Path, dataset: Dataset) -> dict[str, Detections]:
 
     Raises: DatasetError naming the entry with an unknown image or category, a broken box or score.
     """
-    results = _read_json(path)
+    results = read_json(path, kind=DatasetError, what="a COCO file")
     _expect(isinstance(results, list), path, "content", type(results).__name__, "a list of COCO results")
     by_number = {number: image_id for image_id, number in coco_ids(dataset).items()}
     grouped: dict[str, list[tuple[list[float], int, float]]] = defaultdict(list)
@@ -167,15 +167,6 @@ def _list_of(content: dict[str, Any], key: str, path: Path) -> list[Any]:
 def _expect(holds: bool, path: Path, field: str, found: object, expected: object) -> None:
     if not holds:
         raise DatasetError(path, field, found=found, expected=expected)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(path, "file", found=error.strerror, expected="a COCO file") from None
-    except ValueError as error:
-        raise DatasetError(path, "content", found=error, expected="JSON") from None
 
 
 def _write_json(path: Path, content: Any) -> None:

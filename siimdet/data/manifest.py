@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from siimdet.core.files import atomic_write, sha256_file
+from siimdet.core.files import atomic_write, read_versioned_json, sha256_file
 from siimdet.core.types import SPLITS, BoxLabels, ImageRecord, ImageSize, LabelSpace
 from siimdet.data.coco import read_annotations, write_annotations
 from siimdet.data.dataset import ANNOTATIONS, HEADER, MANIFEST, Dataset, by_split, training_split
@@ -157,16 +157,7 @@ def _check_place(table: Table, line: int, place: str) -> None:
 
 def read_header(path: Path) -> dict[str, Any]:
     """dataset.json. Raises: DatasetError if it is missing, broken or of another format."""
-    try:
-        header = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DatasetError(path, "file", found=error.strerror, expected="a converted data set") from None
-    except ValueError as error:
-        raise DatasetError(path, "content", found=error, expected="JSON") from None
-    version = header.get("format") if isinstance(header, dict) else None
-    if version != FORMAT_VERSION:
-        raise DatasetError(path, "format", found=version, expected=f"{FORMAT_VERSION}, the format of this version")
-    return header
+    return read_versioned_json(path, FORMAT_VERSION, kind=DatasetError, what="a converted data set")
 
 
 def _space_to_json(space: LabelSpace) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torchvision
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from siimdet.core.files import atomic_write, sha256_file
+from siimdet.core.files import atomic_write, read_versioned_json, sha256_file
 from siimdet.core.types import LabelSpace
 from siimdet.data.loader import Resize
 from siimdet.errors import RunError
@@ -93,17 +93,8 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
 
 def read_card(run: Path) -> dict[str, Any]:
     """model.json of a run. Raises: RunError if there is none, or of another format."""
-    path = run / MODEL
-    try:
-        card = json.loads(path.read_bytes())
-    except OSError as error:
-        raise RunError(path, "file", found=error.strerror, expected="the run directory of a finished epoch") from None
-    except ValueError as error:
-        raise RunError(path, "content", found=error, expected="JSON") from None
-    version = card.get("format") if isinstance(card, dict) else None
-    if version != FORMAT_VERSION:
-        raise RunError(path, "format", found=version, expected=f"{FORMAT_VERSION}, the format of this version")
-    return card
+    what = "the run directory of a finished epoch"
+    return read_versioned_json(run / MODEL, FORMAT_VERSION, kind=RunError, what=what)
 
 
 def read_spec(run: Path) -> ModelSpec:
