@@ -93,11 +93,11 @@ def sample_thorax(rng: np.random.Generator, *, cardiomegaly: bool = False) -> Th
 
 
 def sample_opacities(rng: np.random.Generator, pattern: Pattern, thorax: Thorax) -> tuple[Opacity, ...]:
-    """Draw the opacities of a study class, after the RSNA consensus on COVID-19 chest imaging.
+    """Draw the opacities of a study class, after the reporting language from which SIIM took its classes.
 
     Typical is bilateral, peripheral and basal ground glass; indeterminate is one-sided ground glass in
     the upper half; atypical is a lobar consolidation or a nodule.
-    Source: Litmanovich et al., J. Thorac. Imaging 35 (2020), table of radiographic patterns.
+    Source: Litmanovich et al., J. Thorac. Imaging 35 (2020).
     """
     side = int(rng.choice((-1, 1)))
     if pattern == "typical":

@@ -6,6 +6,8 @@ from pathlib import Path
 import cv2
 import pytest
 
+from converters import SOURCES
+from converters.run import convert
 from siimdet.cli import run
 from siimdet.data.phantom_trees import write_nih, write_rsna, write_siim
 from siimdet.imaging.png import read_grey
@@ -56,15 +58,30 @@ def test_an_image_of_another_size_than_the_manifest_says_is_refused(made, tmp_pa
     assert "size: found 40x40" in refused(capfd, *study(data, tmp_path / "run"))
 
 
-def test_an_unfinished_conversion_is_no_data_set(made, tmp_path, capfd):
+def test_a_conversion_that_was_interrupted_is_no_data_set_until_it_is_finished(made, tmp_path, capfd):
     data = tmp_path / "data"
     shutil.copytree(made["siim"], data)
-    (data / ".conversion.jsonl").unlink()
-    raw = tmp_path / "raw"
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    raw, source = made["raw"] / "siim", SOURCES["siim"]
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, raw, data, image_size=48, workers=1, progress=interrupt)
+    # Some images are 48 px now, and the manifest still tells of 96.
+    assert "dataset.json: file: found" in refused(capfd, "inspect", data)
+    convert(source, raw, data, image_size=48, workers=1)
+    assert run(["inspect", str(data)]) == 0
+
+
+def test_broken_tables_leave_a_finished_data_set_alone(made, tmp_path, capfd):
+    data, raw = tmp_path / "data", tmp_path / "raw"
+    shutil.copytree(made["siim"], data)
     shutil.copytree(made["raw"] / "siim", raw)
-    (raw / "train_study_level.csv").write_text("id\n")  # ends the run after the images would have begun to change
-    assert run(["convert", "siim", "--raw", str(raw), "--out", str(data), "--image-size", "48"]) == 2
-    assert (data / "dataset.json").exists()  # the tables are read first: nothing was touched
+    (raw / "train_study_level.csv").write_text("id\n")
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    assert "train_study_level.csv" in refused(capfd, "convert", "siim", "--raw", raw, "--out", data, "--image-size", 48)
+    assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
 
 
 def test_resuming_on_other_data_is_refused(made, tmp_path, capfd):
