@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 CORE = (
-    *("torch", "torchvision", "timm", "albumentations", "pydicom", "imagecodecs", "opencv-python-headless"),
+    *("torch", "torchvision", "timm", "albumentations", "pydicom", "imagecodecs", "opencv-python-headless", "pillow"),
     *("pycocotools", "ensemble-boxes", "numba", "numpy", "polars", "scikit-learn", "pydantic", "PyYAML", "typer"),
     *("rich", "matplotlib", "safetensors"),
 )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 _J2K_START = b"\xff\x4f\xff\x51"
 _END = b"\xff\xd9"
 _NOT_FRAMES = (0xC4, 0xC8, 0xCC)  # Huffman tables, extensions, arithmetic conditioning
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
 _SOF_LS = 0xF7
 _SCAN = 0xDA
 _MAX_SCANS = 100
@@ -34,10 +35,7 @@ def jpeg_header(code: bytes) -> FrameHeader:
     """
     if code[:2] != b"\xff\xd8":
         raise ValueError("no JPEG start marker")
-    # Each scan of a progressive JPEG passes over the whole image: a small file could keep a core for hours.
-    if (scans := code.count(b"\xff\xda")) > _MAX_SCANS:
-        raise ValueError(f"{scans} scans")
-    header, at = None, 2
+    header, kind, at = None, 0, 2
     while at + 10 <= len(code):
         marker, length = code[at + 1], int.from_bytes(code[at + 2 : at + 4], "big")
         if code[at] != 0xFF:
@@ -46,12 +44,17 @@ def jpeg_header(code: bytes) -> FrameHeader:
             break
         if marker == _SOF_LS or (0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES):
             precision, rows, columns, components = struct.unpack_from(">BHHB", code, at + 4)
-            header = FrameHeader(rows, columns, precision, components)
+            header, kind = FrameHeader(rows, columns, precision, components), marker
         at += 1 if marker == 0xFF else 2 + length  # fill bytes may precede a marker
     if header is None:
         raise ValueError("no frame header")
+    # Each scan of a progressive JPEG passes over the whole image: a small file could keep a core for hours.
+    # Other JPEGs have one scan a component, and counting takes longer than reading all the rest.
+    several = kind in _PROGRESSIVE or header.components > 1
+    if several and (scans := code.count(b"\xff\xda")) > _MAX_SCANS:
+        raise ValueError(f"{scans} scans")
     # Decoders fill what is missing with grey and report success. The bytes of a scan cannot look like the marker.
-    if code.find(_END, at) < 0:
+    if code.rfind(_END, at) < 0:
         raise ValueError("no end marker: cut off")
     return header
 

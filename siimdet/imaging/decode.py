@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from siimdet.errors import ImageError
 from siimdet.imaging.codestream import FrameHeader, j2k_code_stream, j2k_header, jpeg_header
+from siimdet.imaging.jpegxl import jpegxl_header
 
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED = "1.2.840.10008.1.2.1.99"
@@ -23,8 +24,9 @@ _NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", EXPLICIT_BIG_EN
 _RLE = "1.2.840.10008.1.2.5"
 _JPEG = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 53, 55, 57, 70))
 _JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
-_J2K = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91))
-_ENCAPSULATED = {_RLE} | _JPEG | _JPEG_LS | _J2K
+_J2K = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))  # 201 on: high throughput
+_JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (110, 111, 112))
+_ENCAPSULATED = {_RLE} | _JPEG | _JPEG_LS | _J2K | _JPEG_XL
 
 _FIELD = "PixelData (7FE0,0010)"
 
@@ -116,16 +118,18 @@ def _unpack_segment(segment: bytes, size: int, *, file: Path | str) -> NDArray[n
 
 
 def _code_stream(code: bytes, frame: FrameFormat, *, syntax: str, file: Path | str) -> NDArray[np.unsignedinteger]:
+    read_header, decoder = jpeg_header, imagecodecs.jpeg8_decode
+    if syntax in _J2K:
+        read_header, decoder = j2k_header, imagecodecs.jpeg2k_decode
+    elif syntax in _JPEG_LS:
+        decoder = imagecodecs.jpegls_decode
+    elif syntax in _JPEG_XL:
+        read_header, decoder = jpegxl_header, imagecodecs.jpegxl_decode
     try:
-        header = j2k_header(code) if syntax in _J2K else jpeg_header(code)
+        header = read_header(code)
     except ValueError as error:
         raise ImageError(file, _FIELD, found=error, expected=f"a code stream of syntax {syntax}") from error
     _check_header(header, frame, file=file)
-    decoder = imagecodecs.jpeg8_decode
-    if syntax in _J2K:
-        decoder = imagecodecs.jpeg2k_decode
-    elif syntax in _JPEG_LS:
-        decoder = imagecodecs.jpegls_decode
     try:
         decoded = decoder(code)
     except (RuntimeError, ValueError) as error:

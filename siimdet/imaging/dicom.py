@@ -37,9 +37,10 @@ _SEQUENCES = ("ModalityLUTSequence", "VOILUTSequence")
 _SYNTAX_FIELD = "TransferSyntaxUID (0002,0010)"
 
 
-def read_radiograph(path: Path | str) -> Radiograph:
+def read_radiograph(path: Path | str, *, voi: int = 1) -> Radiograph:
     """Read a DICOM file of one grey frame.
 
+    `voi` is the number of the VOI table or window to show it with, from 1; 0 for none of them.
     Raises: ImageError, which names the element, for anything else: broken or cut off files, unknown
     transfer syntaxes, colour, several frames, other than 8 or 16 bits allocated, sizes that disagree
     with the code stream, more than 150 million pixels or 256 MiB, windows that show nothing.
@@ -47,7 +48,7 @@ def read_radiograph(path: Path | str) -> Radiograph:
     syntax, header, words = _read_header(path, meaning.TAGS)
     frame = meaning.read_frame_format(header)
     bits_stored = meaning.read_bits_stored(header, frame)
-    modality, voi = meaning.read_modality(header), meaning.read_voi(header)
+    modality, shown = meaning.read_modality(header), meaning.read_voi(header, voi)
     padding = meaning.read_padding(header, frame, bits_stored)
     data = header.values[_PIXELS]
     if not isinstance(data, bytes):
@@ -59,9 +60,10 @@ def read_radiograph(path: Path | str) -> Radiograph:
         pixels=decode_frame(data, frame, syntax=syntax, file=path, words=words),
         bits_stored=bits_stored,
         signed=frame.signed,
+        photometric=header.text("PhotometricInterpretation"),
         inverted=meaning.read_inverted(header),
         modality=modality,
-        voi=voi,
+        voi=shown,
         padding=padding,
     )
 
@@ -103,7 +105,7 @@ def _parse(path: Path | str, tags: Iterable[int], *, stop_before_pixels: bool) -
     meta = read_file_meta_info(path)
     syntax = str(meta.get("TransferSyntaxUID", ""))
     if not is_supported(syntax):
-        expected = "uncompressed, deflated, RLE, JPEG, JPEG Lossless, JPEG-LS or JPEG 2000"
+        expected = "uncompressed, deflated, RLE, JPEG, JPEG Lossless, JPEG-LS, JPEG 2000 or JPEG XL"
         raise ImageError(path, _SYNTAX_FIELD, found=syntax or "nothing", expected=expected)
     with open(path, "rb", buffering=0) as stream:
         if syntax != DEFLATED:
@@ -198,6 +200,6 @@ def _join_fragments(data: bytes, path: Path | str) -> bytes:
     """The one frame of encapsulated pixel data (PS3.5 A.4)."""
     try:
         return next(generate_frames(data, number_of_frames=1))
-    except (ValueError, StopIteration, EOFError, IndexError) as error:
+    except Exception as error:  # broken lengths fail in as many ways as there are places to be broken
         field = meaning.tag_name(_PIXELS)
         raise ImageError(path, field, found=error, expected="encapsulated fragments of one frame") from error

@@ -46,6 +46,8 @@ TAGS = {
 }
 """Every element that is read, and no other; all have a value multiplicity of 1 where this reads one value."""
 
+_VOI = {"VOILUTSequence", "WindowCenter", "WindowWidth"}
+
 TABLE_TAGS = {"LUTDescriptor": 0x00283002, "LUTData": 0x00283006}
 """The elements of an item of ModalityLUTSequence or VOILUTSequence."""
 
@@ -74,11 +76,13 @@ class Header:
         """An element as text, empty if it is absent."""
         return str(self.values.get(keyword, "")).strip()
 
-    def number(self, keyword: str, default: float | None = None) -> float:
-        """The first value of an element as a finite number; without a default it must be there."""
+    def number(self, keyword: str, default: float | None = None, *, place: int = 0) -> float:
+        """The value of an element at a place, from 0, as a finite number; without a default it must be there."""
         value = self.values.get(keyword, default)
         if isinstance(value, list):
-            value = value[0]
+            value = value[place] if place < len(value) else None
+        elif place:
+            value = None
         if not isinstance(value, (int, float)) or not math.isfinite(value) or abs(value) > _MAX_NUMBER:
             found = "nothing" if value is None else repr(value)
             self.refuse(keyword, found=found, expected="a number")
@@ -146,17 +150,19 @@ def read_modality(header: Header) -> LookupTable | tuple[float, float]:
     return slope, header.number("RescaleIntercept", default=0.0)
 
 
-def read_voi(header: Header) -> LookupTable | Window | None:
-    """The first VOI table, else the first window, else none (PS3.3 C.11.2).
+def read_voi(header: Header, number: int) -> LookupTable | Window | None:
+    """A VOI table by its number from 1, else, where there are no tables, a window (PS3.3 C.11.2).
 
-    A window that no value can pass, WindowWidth 0 for one, is refused: which values were meant to be
-    seen is unknown, and showing them all would look right and differ from every viewer.
+    None for number 0, and for 1 where the file has neither. A window that no value can pass, WindowWidth
+    0 for one, is refused: which values were meant to be seen is unknown, and showing them all would look
+    right and differ from every viewer.
     """
-    if (table := _read_table(header, "VOILUTSequence")) is not None:
-        return table
-    if "WindowCenter" not in header.values and "WindowWidth" not in header.values:
+    place = number - 1
+    if not number or (number == 1 and not _VOI & header.values.keys()):
         return None
-    center, width = header.number("WindowCenter"), header.number("WindowWidth")
+    if (table := _read_table(header, "VOILUTSequence", place)) is not None:
+        return table
+    center, width = header.number("WindowCenter", place=place), header.number("WindowWidth", place=place)
     function = header.text("VOILUTFunction") or "LINEAR"
     if function not in ("LINEAR", "LINEAR_EXACT", "SIGMOID"):
         header.refuse("VOILUTFunction", found=function, expected="LINEAR, LINEAR_EXACT or SIGMOID")
@@ -182,11 +188,13 @@ def read_padding(header: Header, frame: FrameFormat, bits_stored: int) -> tuple[
     return min(ends), max(ends)
 
 
-def _read_table(header: Header, keyword: str) -> LookupTable | None:
+def _read_table(header: Header, keyword: str, place: int = 0) -> LookupTable | None:
     items = header.values.get(keyword)
     if not isinstance(items, list) or not items:
         return None
-    descriptor, entries = items[0].get("LUTDescriptor"), items[0].get("LUTData")
+    if place >= len(items):
+        header.refuse(keyword, found=f"{len(items)} tables", expected=f"a table {place + 1}")
+    descriptor, entries = items[place].get("LUTDescriptor"), items[place].get("LUTData")
     if not isinstance(descriptor, list) or len(descriptor) != 3 or not all(isinstance(n, int) for n in descriptor):
         header.refuse("LUTDescriptor", found=descriptor, expected=f"three numbers in {keyword}")
     # 65,536 entries do not fit into the element: 0 stands for them.

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siimdet.core.files import atomic_write
+from siimdet.core.types import ImageSize
 from siimdet.errors import ImageError
 from siimdet.imaging.codestream import jpeg_header
 from siimdet.imaging.limits import MAX_FILE_BYTES, MAX_PIXELS, MAX_SIDE
@@ -41,6 +42,21 @@ def read_grey(path: Path | str) -> NDArray[np.unsignedinteger]:
     Raises: ImageError for other formats, broken or cut off files, more than 150 million pixels.
     """
     data = _read_bytes(Path(path))
+    size = _size(data, path)
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
+    if image is None or image.shape != (size.height, size.width):
+        found = "data that cannot be decoded" if image is None else f"an image of shape {image.shape}"
+        raise ImageError(path, "file", found=found, expected=f"{size.height} rows of {size.width} pixels")
+    return np.asarray(image, dtype=np.uint16 if image.itemsize == 2 else np.uint8)
+
+
+def read_size(path: Path | str) -> ImageSize:
+    """Size of a PNG or JPEG file, without decoding its pixels. Raises: ImageError as read_grey does."""
+    return _size(_read_bytes(Path(path)), path)
+
+
+def _size(data: bytes, path: Path | str) -> ImageSize:
+    """The size that a whole file claims, within the limits."""
     try:
         if data.startswith(_PNG_START):
             width, height = _png_size(data)
@@ -54,11 +70,7 @@ def read_grey(path: Path | str) -> NDArray[np.unsignedinteger]:
     if not 0 < width * height <= MAX_PIXELS or max(width, height) > MAX_SIDE:
         expected = f"1 to {MAX_PIXELS} pixels, {MAX_SIDE} a side"
         raise ImageError(path, "file", found=f"{height} rows of {width} pixels", expected=expected)
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
-    if image is None or image.shape != (height, width):
-        found = "data that cannot be decoded" if image is None else f"an image of shape {image.shape}"
-        raise ImageError(path, "file", found=found, expected=f"{height} rows of {width} pixels")
-    return np.asarray(image, dtype=np.uint16 if image.itemsize == 2 else np.uint8)
+    return ImageSize(width, height)
 
 
 def _read_bytes(path: Path) -> bytes:

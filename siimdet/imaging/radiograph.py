@@ -58,6 +58,8 @@ class Radiograph:
     pixels: NDArray[np.unsignedinteger]
     bits_stored: int
     signed: bool
+    photometric: str
+    """PhotometricInterpretation (0028,0004): MONOCHROME1 or MONOCHROME2."""
     inverted: bool
     """Low values are bright: MONOCHROME1 or PresentationLUTShape INVERSE."""
     modality: LookupTable | tuple[float, float]

@@ -11,11 +11,12 @@ from pydicom.encaps import encapsulate
 from siimdet.errors import ImageError
 from siimdet.imaging.codestream import j2k_header, jpeg_header
 from siimdet.imaging.dicom import read_radiograph, write_radiograph
+from siimdet.imaging.jpegxl import jpegxl_header
 
 IDS = {"patient_id": "P-1", "study_uid": "1.2.826.1", "series_uid": "1.2.826.1.1", "sop_uid": "1.2.826.1.1.1"}
 PIXELS = np.random.default_rng(0).integers(0, 4096, (32, 24)).astype(np.uint16)
 JPEG_LS, J2K, JPEG = "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.70"
-RLE = "1.2.840.10008.1.2.5"
+RLE, HTJ2K, JPEG_XL = "1.2.840.10008.1.2.5", "1.2.840.10008.1.2.4.201", "1.2.840.10008.1.2.4.110"
 
 
 @pytest.fixture
@@ -34,21 +35,30 @@ def edit(path, **values):
     dataset = pydicom.dcmread(path)
     for keyword, value in values.items():
         setattr(dataset, keyword, value)
-    dataset.save_as(path)
+    save(path, dataset, dataset.file_meta.TransferSyntaxUID)
 
 
 def wrapped(path, code, syntax):
     dataset = pydicom.dcmread(path)
-    dataset.file_meta.TransferSyntaxUID = syntax
     dataset.PixelData = encapsulate([code])
     dataset["PixelData"].VR = "OB"
+    save(path, dataset, syntax)
+
+
+def save(path, dataset, syntax):
+    # pydicom writes no syntax that it does not know, JPEG XL for one: another of equal length takes its place.
+    dataset.file_meta.TransferSyntaxUID = HTJ2K if syntax == JPEG_XL else syntax
     dataset.save_as(path)
+    if syntax == JPEG_XL:
+        path.write_bytes(path.read_bytes().replace(HTJ2K.encode(), JPEG_XL.encode(), 1))
 
 
 ENCODED = {
     JPEG: imagecodecs.jpeg8_encode(PIXELS, bitspersample=12, lossless=True, predictor=1),
     JPEG_LS: imagecodecs.jpegls_encode(PIXELS),
     J2K: imagecodecs.jpeg2k_encode(PIXELS, codecformat="j2k", bitspersample=12, reversible=True),
+    HTJ2K: imagecodecs.htj2k_encode(PIXELS),
+    JPEG_XL: imagecodecs.jpegxl_encode(PIXELS, lossless=True, bitspersample=12, usecontainer=False),
 }
 
 
@@ -74,6 +84,34 @@ def test_code_stream_in_colour(path, syntax):
     code = imagecodecs.jpeg8_encode(image) if syntax == JPEG else imagecodecs.jpeg2k_encode(image, codecformat="j2k")
     wrapped(path, code, syntax)
     assert "found a code stream of 3 components, expected 1" in reason(path)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (256, 32), (300, 400), (2000, 1000), (9000, 16)])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_jpeg_xl_headers(shape, bits):
+    pixels = np.zeros(shape, np.uint8 if bits == 8 else np.uint16)
+    for boxed in (False, True):
+        code = imagecodecs.jpegxl_encode(pixels, lossless=True, bitspersample=bits, usecontainer=boxed)
+        header = jpegxl_header(code)
+        assert (header.rows, header.columns, header.precision) == (*shape, bits)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (b"\xff\x0a", "cut off"),
+        (b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a" + b"\x00\x00\x00\x02ftyp", "container without"),
+        (b"\x00\x00\x00\x0cJXL \x0d\x0a\x87\x0a" + b"\x00\x00\x00\x0cjxlcABCD", "start marker in its container"),
+    ],
+)
+def test_broken_jpeg_xl_headers(code, message):
+    with pytest.raises(ValueError, match=message):
+        jpegxl_header(code)
+
+
+def test_jpeg_xl_in_colour(path):
+    wrapped(path, imagecodecs.jpegxl_encode(np.zeros((32, 24, 3), np.uint8)), JPEG_XL)
+    assert "found uint8 of shape (32, 24, 3), expected 32 rows of 24 pixels" in reason(path)
 
 
 def test_jp2_container_is_unwrapped(path):

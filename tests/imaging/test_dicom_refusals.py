@@ -15,6 +15,7 @@ from pydicom.sequence import Sequence
 from siimdet.errors import ImageError
 from siimdet.imaging.dicom import read_header_ids, read_radiograph, write_radiograph
 from siimdet.imaging.grayscale import to_grey
+from siimdet.imaging.radiograph import Window
 
 IDS = {"patient_id": "P-1", "study_uid": "1.2.826.1", "series_uid": "1.2.826.1.1", "sop_uid": "1.2.826.1.1.1"}
 PIXELS = np.random.default_rng(0).integers(0, 4096, (32, 24)).astype(np.uint16)
@@ -78,6 +79,17 @@ def test_headers(path, values, expected):
 def test_number_that_is_text(path):
     path.write_bytes(path.read_bytes().replace(b"DS\x04\x002048", b"DS\x04\x00abcd"))
     assert "WindowCenter (0028,1050): found" in reason(path)
+
+
+def test_another_window_than_the_first(path):
+    edit(path, WindowCenter=[40, 300], WindowWidth=[400, 1500])
+    assert read_radiograph(path).voi == read_radiograph(path, voi=1).voi == Window(40, 400)
+    assert read_radiograph(path, voi=2).voi == Window(300, 1500)
+    assert read_radiograph(path, voi=0).voi is None
+    with pytest.raises(ImageError, match=r"WindowCenter \(0028,1050\): found nothing, expected a number"):
+        read_radiograph(path, voi=3)
+    edit(path, WindowCenter=None, WindowWidth=None)
+    assert read_radiograph(path).voi is None
 
 
 def test_overlay_in_the_spare_bits(path):

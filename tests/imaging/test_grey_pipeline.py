@@ -17,6 +17,7 @@ def radiograph(pixels, **changes) -> Radiograph:
         "pixels": pixels.view(f"u{pixels.itemsize}"),
         "bits_stored": 8 * pixels.itemsize,
         "signed": pixels.dtype.kind == "i",
+        "photometric": "MONOCHROME2",
         "inverted": False,
         "modality": (1.0, 0.0),
         "voi": None,
@@ -25,28 +26,47 @@ def radiograph(pixels, **changes) -> Radiograph:
     return Radiograph(ids=IDS, **{**values, **changes})
 
 
-def reference(image: Radiograph, bit_depth: int) -> np.ndarray:
+def reference(image: Radiograph, bit_depth: int, scaling: str = "minmax") -> np.ndarray:
     """PS3.3 C.11 word by word on f64[H, W], without any table."""
     stored = image.pixels.view(f"i{image.pixels.itemsize}") if image.signed else image.pixels
     padded = np.zeros(stored.shape, bool)
     if image.padding:
         padded = (stored >= image.padding[0]) & (stored <= image.padding[1])
-    x = stored.astype(np.float64)
-    if isinstance(image.modality, LookupTable):
-        x = reference_table(x, image.modality)
-    else:
-        x = x * image.modality[0] + image.modality[1]
-    if isinstance(image.voi, LookupTable):
+    x = reference_modality(stored.astype(np.float64), image)
+    if scaling != "full" and isinstance(image.voi, LookupTable):
         x = reference_table(x, image.voi)
-    elif image.voi:
+    elif scaling != "full" and image.voi:
         x = reference_window(x, image.voi)
-    if image.inverted:
-        x = -x
-    grey = np.zeros(stored.shape)
-    if (~padded).any() and x[~padded].max() > x[~padded].min():
-        low, high = x[~padded].min(), x[~padded].max()
-        grey[~padded] = np.rint((x[~padded] - low) / (high - low) * (2**bit_depth - 1))
+    sign = -1.0 if image.inverted else 1.0
+    grey, x = np.zeros(stored.shape), x * sign
+    if (~padded).any():
+        low, high = reference_ends(image, x[~padded], scaling, sign)
+        if high > low:
+            scaled = (np.minimum(np.maximum(x[~padded], low), high) - low) / (high - low)
+            grey[~padded] = np.rint(scaled * (2**bit_depth - 1))
     return grey.astype(np.uint8 if bit_depth == 8 else np.uint16)
+
+
+def reference_modality(x, image):
+    if isinstance(image.modality, LookupTable):
+        return reference_table(x, image.modality)
+    return x * image.modality[0] + image.modality[1]
+
+
+def reference_ends(image, shown, scaling, sign):
+    """Black and white, from the pixels themselves rather than from counts of them."""
+    if scaling == "percentile":
+        ordered = sorted(shown.tolist())
+        tail = -(-len(ordered) * 5 // 1000)
+        return ordered[tail - 1], ordered[len(ordered) - tail]
+    if scaling == "window" and image.voi:
+        whole = image.voi.entries * sign if isinstance(image.voi, LookupTable) else np.array([0.0, 1.0]) * sign
+        return whole.min(), whole.max()
+    if scaling == "full":
+        low = -(2 ** (image.bits_stored - 1)) if image.signed else 0
+        whole = reference_modality(np.arange(low, low + 2**image.bits_stored, dtype=np.float64), image) * sign
+        return whole.min(), whole.max()
+    return shown.min(), shown.max()
 
 
 def reference_table(x, table):
@@ -112,18 +132,39 @@ def radiographs(draw):
 
 
 @settings(max_examples=400, deadline=None)
-@given(radiographs(), st.sampled_from([8, 16]))
-def test_table_equals_the_pipeline_per_pixel(image, bit_depth):
-    grey, expected = to_grey(image, bit_depth=bit_depth), reference(image, bit_depth)
+@given(radiographs(), st.sampled_from([8, 16]), st.sampled_from(["minmax", "percentile", "window", "full"]))
+def test_table_equals_the_pipeline_per_pixel(image, bit_depth, scaling):
+    grey = to_grey(image, bit_depth=bit_depth, scaling=scaling)
+    expected = reference(image, bit_depth, scaling)
     assert grey.dtype == expected.dtype
     np.testing.assert_array_equal(grey, expected)
 
 
+@pytest.mark.parametrize("scaling", ["minmax", "percentile", "window", "full"])
 @pytest.mark.parametrize("bit_depth", [8, 16])
-def test_whole_range_of_16_bits(bit_depth):
+def test_whole_range_of_16_bits(bit_depth, scaling):
     pixels = np.random.default_rng(0).permutation(65536).astype(np.uint16).reshape(256, 256)
     image = radiograph(pixels, modality=(-0.3, 7.1), voi=Window(-9000.3, 12000.7, "SIGMOID"))
-    np.testing.assert_array_equal(to_grey(image, bit_depth=bit_depth), reference(image, bit_depth))
+    grey = to_grey(image, bit_depth=bit_depth, scaling=scaling)
+    np.testing.assert_array_equal(grey, reference(image, bit_depth, scaling))
+
+
+def test_known_scalings():
+    # A thousand pixels of 10 bits: one at 0, one at 1000, the rest at 100 and 600; the window shows 0 to 400.
+    pixels = np.array([[0, *[100] * 499, *[600] * 499, 1000]], np.uint16)
+    image = radiograph(pixels, bits_stored=10, voi=Window(200, 400, "LINEAR_EXACT"))
+    levels = {name: to_grey(image, scaling=name)[0, [0, 1, -2, -1]].tolist() for name in ("minmax", "window", "full")}
+    assert levels == {"minmax": [0, 64, 255, 255], "window": [0, 64, 255, 255], "full": [0, 25, 150, 249]}
+    plain = radiograph(pixels, bits_stored=10)
+    assert to_grey(plain, scaling="percentile")[0, [0, 1, -2, -1]].tolist() == [0, 0, 255, 255]
+    assert to_grey(plain, scaling="window")[0, [0, 1, -2, -1]].tolist() == [0, 26, 153, 255]
+
+
+def test_a_window_keeps_its_ends_where_no_pixel_reaches_them():
+    pixels = np.array([[100, 300]], np.uint16)
+    assert to_grey(radiograph(pixels, voi=Window(200, 400, "LINEAR_EXACT")), scaling="window").tolist() == [[64, 191]]
+    inverted = radiograph(pixels, voi=Window(200, 400, "LINEAR_EXACT"), inverted=True)
+    assert to_grey(inverted, scaling="window").tolist() == [[191, 64]]
 
 
 def test_known_window():
