@@ -4,17 +4,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from siimdet.core.types import SPLITS, BoxLabels, ImageRecord
 from siimdet.data.dataset import Dataset, by_split
+from siimdet.data.distributions import count_labels, distributions
 
 
 def summarise(dataset: Dataset) -> dict[str, Any]:
     """Counts as plain JSON values: overall, per split, fold, label and box class, and the range of sizes.
 
     `labels` holds the images with 1, 0 and unknown per label; `published` repeats the counts of the
-    source's label tables, of which a partial download converts fewer.
+    source's label tables, of which a partial download converts fewer. `distributions` are those of
+    siimdet.data.distributions.
     """
     folds = Counter(record.fold for record in dataset.records if record.fold is not None)
     class_ids = Counter(i for boxes in dataset.boxes.values() for i in boxes.class_ids.tolist())
@@ -25,13 +25,14 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
         **count_images(dataset.records, dataset.boxes),
         "splits": {split: count_images(by_split(dataset, split), dataset.boxes) for split in SPLITS},
         "folds": {str(fold): folds[fold] for fold in sorted(folds)},
-        "labels": _labels(dataset),
+        "labels": count_labels(dataset.records, dataset.labels),
         "classes": {name: class_ids[i] for i, name in enumerate(dataset.classes.names)},
         "sizes": {
             "stored": _sizes([(r.stored.width, r.stored.height) for r in dataset.records]),
             "original": _sizes([(r.original.width, r.original.height) for r in dataset.records]),
         },
         "published": dataset.details.get("counts", {}).get("labels"),
+        "distributions": distributions(dataset),
     }
 
 
@@ -45,18 +46,6 @@ def count_images(records: Sequence[ImageRecord], boxes: Mapping[str, BoxLabels])
         "boxes": sum(per_image),
         "images_with_boxes": sum(count > 0 for count in per_image),
         "images_without_boxes": sum(count == 0 for count in per_image),
-    }
-
-
-def _labels(dataset: Dataset) -> dict[str, dict[str, int]]:
-    values = np.array([record.labels for record in dataset.records]).reshape(-1, len(dataset.labels))
-    return {
-        name: {
-            "positive": int((values[:, i] == 1).sum()),
-            "negative": int((values[:, i] == 0).sum()),
-            "unknown": int(np.isnan(values[:, i]).sum()),
-        }
-        for i, name in enumerate(dataset.labels.names)
     }
 
 

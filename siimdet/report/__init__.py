@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs neither network nor scripts."""
+"""The reports of a run and of a data set: each one HTML file that needs neither network nor scripts."""
 
 from siimdet.report.contents import DetectorRow, RunReport
 from siimdet.report.html import write_report

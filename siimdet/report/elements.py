@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 Child = Element | str
 
 DASH = "\N{EN DASH}"
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 def element(tag: str, *children: Child, **attributes: str | float) -> Element:

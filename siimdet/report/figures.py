@@ -1,4 +1,4 @@
-"""Figures as SVG: line charts, and boxes drawn over a radiograph.
+"""Figures as SVG: line charts, histograms, and boxes drawn over a radiograph.
 
 SVG inside the page takes its colours from the page's style, so one figure serves light and dark, stays
 sharp at any size, and its text can be read aloud. Classes c0 ... c5 are the colours of a series.
@@ -6,7 +6,7 @@ sharp at any size, and its text can be read aloud. Classes c0 ... c5 are the col
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ from siimdet.imaging.resize import shrink
 from siimdet.report.elements import element
 
 COLOURS = 6
+MOST_TICKS = 12
 JPEG_QUALITY = 82
 
 _WIDTH, _HEIGHT = 360, 240
@@ -60,15 +61,27 @@ def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, description: str) -> 
         if len(line.points)
         for part in (_path(line, index, x, y), *_marks(line, index, x, y))
     ]
-    return element(
-        "svg",
-        *_axes(x, y),
-        *series,
-        class_="chart",
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
-        aria_label=description,
-    )
+    return _chart([*_y_ticks(y), *_x_ticks(x), _x_label(x.label), _y_label(y.label), *series], description)
+
+
+def histogram(counts: Mapping[int, int], label: str, *, description: str) -> Element:
+    """A bar over every whole number from the least key of `counts` to the greatest, 0 where it has none."""
+    y = Axis("", max(counts.values()) * 1.1, whole=True)
+    numbers = range(min(counts), max(counts) + 1)
+    slot = (_RIGHT - _LEFT) / len(numbers)
+    every = -(-len(numbers) // MOST_TICKS)
+    parts = _y_ticks(y)
+    for place, number in enumerate(numbers):
+        middle, count = _LEFT + (place + 0.5) * slot, counts.get(number, 0)
+        breadth, height = min(0.72 * slot, 56), (_BOTTOM - _TOP) * count / y.high
+        bar = {"x": middle - breadth / 2, "y": _BOTTOM - height, "width": breadth, "height": height}
+        parts.append(element("rect", **{name: _short(value) for name, value in bar.items()}, class_="column"))
+        if place % every == 0:
+            parts.append(element("text", str(number), x=_short(middle), y=_BOTTOM + 17, class_="tick middle"))
+        if len(numbers) <= MOST_TICKS:
+            top = _short(_BOTTOM - height - 5)
+            parts.append(element("text", f"{count:,}", x=_short(middle), y=top, class_="tick middle"))
+    return _chart([*parts, _x_label(label)], description)
 
 
 def swatch(index: int) -> Element:
@@ -84,11 +97,11 @@ def colour(index: int) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """Boxes to draw: xyxy f64[N, 4] in pixels of the thumbnail, a style class, scores f32[N] or None."""
+    """Boxes to draw: xyxy f64[N, 4] in pixels of the thumbnail, a style class, and N texts or None."""
 
     xyxy: NDArray[np.float64]
     style: str
-    scores: NDArray[np.float32] | None = None
+    texts: Sequence[str] | None = None
 
 
 def thumbnail(path: Path, longer_side: int) -> NDArray[np.uint8]:
@@ -101,13 +114,13 @@ def thumbnail(path: Path, longer_side: int) -> NDArray[np.uint8]:
 
 
 def radiograph(image: NDArray[np.uint8], overlays: Sequence[Boxes], *, description: str) -> Element:
-    """An image u8[H, W] as JPEG with boxes over it; scores stand on another side for every overlay."""
+    """An image u8[H, W] as JPEG with boxes over it; texts stand on another side for every overlay."""
     height, width = image.shape
     _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     address = "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")
     boxes = [_rectangle(box, overlay.style) for overlay in overlays for box in overlay.xyxy]
-    scored = [overlay for overlay in overlays if overlay.scores is not None]
-    texts = [text for side, overlay in enumerate(scored) for text in _scores(overlay, side, width, height)]
+    told = [overlay for overlay in overlays if overlay.texts is not None]
+    texts = [text for side, overlay in enumerate(told) for text in _texts(overlay, side, width, height)]
     picture = element("image", href=address, width=width, height=height)
     return element(
         "svg",
@@ -119,19 +132,33 @@ def radiograph(image: NDArray[np.uint8], overlays: Sequence[Boxes], *, descripti
     )
 
 
-def _axes(x: Axis, y: Axis) -> list[Element]:
+def _chart(parts: Sequence[Element], description: str) -> Element:
+    frame = {"class_": "chart", "viewBox": f"0 0 {_WIDTH} {_HEIGHT}", "role": "img"}
+    return element("svg", *parts, **frame, aria_label=description)
+
+
+def _y_ticks(y: Axis) -> list[Element]:
     parts = []
     for tick in y.ticks():
-        _, at = _place(0, tick, x, y)
+        at = _BOTTOM - (_BOTTOM - _TOP) * tick / y.high
+        text = f"{tick / 1000:g}k" if tick >= 10_000 else f"{tick:g}"
         parts.append(element("line", x1=_LEFT, x2=_RIGHT, y1=_short(at), y2=_short(at), class_="grid"))
-        parts.append(element("text", f"{tick:g}", x=_LEFT - 7, y=_short(at + 4), class_="tick end"))
-    for tick in x.ticks():
-        at, _ = _place(tick, 0, x, y)
-        parts.append(element("text", f"{tick:g}", x=_short(at), y=_BOTTOM + 17, class_="tick middle"))
-    middle = (_TOP + _BOTTOM) / 2
-    parts.append(element("text", x.label, x=(_LEFT + _RIGHT) / 2, y=_HEIGHT - 6, class_="tick middle"))
-    parts.append(element("text", y.label, transform=f"translate(11 {middle:g}) rotate(-90)", class_="tick middle"))
+        parts.append(element("text", text, x=_LEFT - 7, y=_short(at + 4), class_="tick end"))
     return parts
+
+
+def _x_ticks(x: Axis) -> list[Element]:
+    places = [(tick, _LEFT + (_RIGHT - _LEFT) * tick / x.high) for tick in x.ticks()]
+    return [element("text", f"{tick:g}", x=_short(at), y=_BOTTOM + 17, class_="tick middle") for tick, at in places]
+
+
+def _x_label(label: str) -> Element:
+    return element("text", label, x=(_LEFT + _RIGHT) / 2, y=_HEIGHT - 6, class_="tick middle")
+
+
+def _y_label(label: str) -> Element:
+    middle = (_TOP + _BOTTOM) / 2
+    return element("text", label, transform=f"translate(11 {middle:g}) rotate(-90)", class_="tick middle")
 
 
 def _path(line: Line, index: int, x: Axis, y: Axis) -> Element:
@@ -160,15 +187,16 @@ def _rectangle(box: NDArray[np.float64], style: str) -> Element:
     )
 
 
-def _scores(overlay: Boxes, side: int, width: int, height: int) -> list[Element]:
-    assert overlay.scores is not None
-    texts = []
-    for (x1, y1, x2, y2), score in zip(overlay.xyxy.tolist(), overlay.scores.tolist(), strict=True):
+def _texts(overlay: Boxes, side: int, width: int, height: int) -> list[Element]:
+    assert overlay.texts is not None
+    parts = []
+    for (x1, y1, x2, y2), text in zip(overlay.xyxy.tolist(), overlay.texts, strict=True):
+        half = 5 * len(text)
         middle, centre = (x1 + x2) / 2, (y1 + y2) / 2 + 6
-        x, y = ((middle, y1 - 5), (middle, y2 + 17), (x2 + 22, centre), (x1 - 22, centre))[side % 4]
-        x, y = min(max(x, 20), width - 20), min(max(y, 16), height - 4)
-        texts.append(element("text", f"{score:.2f}", x=_short(x), y=_short(y), class_=f"label middle {overlay.style}"))
-    return texts
+        x, y = ((middle, y1 - 5), (middle, y2 + 17), (x2 + half + 2, centre), (x1 - half - 2, centre))[side % 4]
+        x, y = max(min(x, width - half), half), min(max(y, 16), height - 4)
+        parts.append(element("text", text, x=_short(x), y=_short(y), class_=f"label middle {overlay.style}"))
+    return parts
 
 
 def _short(value: float) -> str:

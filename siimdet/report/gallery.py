@@ -74,7 +74,8 @@ def _picture(report: RunReport, record: ImageRecord) -> Element:
     overlays, counts = [], [f"{len(truth)} true boxes"]
     for index, row in enumerate(report.detectors):
         found = shown(report, row, record.image_id)
-        overlays.append(Boxes(scale_boxes(found.xyxy, found.size, size), colour(index), found.scores))
+        scores = [number(score, 2) for score in found.scores.tolist()]
+        overlays.append(Boxes(scale_boxes(found.xyxy, found.size, size), colour(index), scores))
         counts.append(f"{row.name} {len(found)}")
     overlays.append(Boxes(scale_boxes(truth.xyxy, truth.size, size), "truth"))
     return radiograph(image, overlays, description=f"Radiograph {record.image_id}: {', '.join(counts)}")

@@ -1,28 +1,24 @@
-"""The page: sections put together from the report's values, styled by page.css, written as one file."""
+"""The report's page: sections put together from its values."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from xml.etree.ElementTree import Element, tostring
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
-from siimdet.core.files import atomic_write
 from siimdet.core.labels import SUBMISSION_CLASSES
 from siimdet.core.types import SPLITS
 from siimdet.data.dataset import by_split
 from siimdet.data.summary import count_images
 from siimdet.report.contents import MEAN_AP, DetectorRow, RunReport, study_truth
+from siimdet.report.counts import counts_table
 from siimdet.report.curves import precision_recall, training_curves
 from siimdet.report.elements import DASH, element, number, table
 from siimdet.report.figures import colour, swatch
 from siimdet.report.gallery import card, choose
+from siimdet.report.page import stats, write_page
 from siimdet.scoring.classification import ClassificationScore, multiclass_score
 
-NOT_FOR_DIAGNOSIS = "Research software, not a medical device: not for diagnosis."
-
-_STYLE = Path(__file__).with_name("page.css")
-# The browser itself refuses whatever would leave the page.
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _FIGURES = {"AP@.5": "ap50", "F1": "f1", "Recall": "recall", "Precision": "precision"}
 
 
@@ -31,22 +27,6 @@ def write_report(path: Path, report: RunReport) -> None:
 
     Raises: ImageError for a radiograph that cannot be read; RunError for a broken metrics.jsonl.
     """
-    page = tostring(_page(report), encoding="unicode", method="html")
-    with atomic_write(path) as stream:
-        stream.write(f"<!doctype html>\n{page}\n")
-
-
-def _page(report: RunReport) -> Element:
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="color-scheme", content="light dark"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("link", rel="icon", href="data:,"),
-        element("title", report.title),
-        element("style", _STYLE.read_text(encoding="utf-8")),
-    )
     studies = _score_studies(report)
     sections = {
         "Score": _score(report, studies),
@@ -57,47 +37,26 @@ def _page(report: RunReport) -> Element:
         "Data": _data(report),
         "Facts": _facts(report),
     }
-    body = element(
-        "body",
-        _header(report, studies, tuple(sections)),
-        element("main", *(_section(name, parts) for name, parts in sections.items())),
-        element("footer", element("p", f"Written by siimdet. {NOT_FOR_DIAGNOSIS}")),
-    )
-    return element("html", head, body, lang="en")
+    write_page(path, title=report.title, subtitle=report.subtitle, opening=_opening(report, studies), sections=sections)
 
 
-def _section(name: str, parts: Sequence[Element]) -> Element:
-    heading = element("h2", name, id=f"{name.lower()}-heading")
-    return element("section", heading, *parts, id=name.lower(), aria_labelledby=f"{name.lower()}-heading")
-
-
-def _header(report: RunReport, studies: ClassificationScore, sections: Sequence[str]) -> Element:
+def _opening(report: RunReport, studies: ClassificationScore) -> list[Element]:
     counts = count_images(report.records, report.dataset.boxes)
     last = report.detectors[-1]
-    stats = {
-        f"AP of opacity, {last.name}": number(last.ap50),
-        "study accuracy": number(studies.accuracy),
-        "images scored": str(counts["images"]),
-        "studies": str(counts["studies"]),
-        "patients": str(counts["patients"]),
-    }
     mean = element(
         "p",
         element("span", number(report.score[MEAN_AP]), class_="headline"),
         element("span", f"{MEAN_AP} over six classes", element("br"), "PASCAL VOC 2010, IoU > .5", class_="explains"),
         class_="hero",
     )
-    listed = [element("div", element("dt", name), element("dd", value)) for name, value in stats.items()]
-    links = [element("li", element("a", name, href=f"#{name.lower()}")) for name in sections]
-    return element(
-        "header",
-        element("h1", report.title),
-        element("p", report.subtitle, class_="subtitle"),
-        mean,
-        element("dl", *listed, class_="stats"),
-        element("p", NOT_FOR_DIAGNOSIS, class_="notice"),
-        element("nav", element("ul", *links), aria_label="Sections"),
-    )
+    figures = {
+        f"AP of opacity, {last.name}": number(last.ap50),
+        "study accuracy": number(studies.accuracy),
+        "images scored": str(counts["images"]),
+        "studies": str(counts["studies"]),
+        "patients": str(counts["patients"]),
+    }
+    return [mean, stats(figures)]
 
 
 def _score(report: RunReport, studies: ClassificationScore) -> list[Element]:
@@ -199,10 +158,8 @@ def _data(report: RunReport) -> list[Element]:
         "scored here": tuple(report.records),
     }
     counts = {name: count_images(records, dataset.boxes) for name, records in groups.items()}
-    columns = ("images", "studies", "patients", "boxes", "images_with_boxes", "images_without_boxes")
-    rows = [(name, *(f"{count[column]:,}" for column in columns)) for name, count in counts.items()]
     caption = f"{dataset.source}, {dataset.bit_depth} bits, fingerprint {dataset.fingerprint[:16]}"
-    return [table(caption, ("Part", *(c.replace("_", " ") for c in columns)), rows, class_="card counts")]
+    return [counts_table(caption, counts)]
 
 
 def _facts(report: RunReport) -> list[Element]:

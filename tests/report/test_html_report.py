@@ -2,17 +2,14 @@
 
 import json
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from siimdet.core.labels import OPACITY, STUDY
-from siimdet.core.types import BoxLabels, Detections, ImageRecord, ImageSize, Probabilities
-from siimdet.data.manifest import Dataset, write_dataset
-from siimdet.data.phantom import render, sample_opacities, sample_thorax, stretch
-from siimdet.imaging.png import write_png
+from siimdet.core.types import Detections, ImageSize, Probabilities
+from siimdet.data.manifest import Dataset
 from siimdet.report import DetectorRow, RunReport, write_report
 from siimdet.report.elements import DASH
 from siimdet.report.figures import Axis, thumbnail
@@ -28,34 +25,6 @@ ROWS = (
     DetectorRow("YOLO", 0.5458, 0.4779, 0.5067, 0.4501, 0.22),
     DetectorRow("fused", 0.6514, 0.5605, 0.5944, 0.5303, 0.35),
 )
-
-
-def make_dataset(root: Path, *, count: int = 24, bit_depth: int = 8) -> Dataset:
-    """Phantoms of the four study classes in turn; every third image is for training."""
-    rng = np.random.default_rng(3)
-    records, boxes = [], {}
-    for number in range(count):
-        thorax = sample_thorax(rng)
-        phantom = render(rng, thorax, sample_opacities(rng, STUDY.names[number % 4], thorax))  # type: ignore[arg-type]
-        grey = stretch(rng, phantom, SIZE.width, SIZE.height)
-        pixels = (grey * 4095).astype(np.uint16) if bit_depth == 16 else (grey * 255).astype(np.uint8)
-        image_id = f"image-{number:02d}"
-        write_png(root / "images" / f"{image_id}.png", pixels)
-        records.append(
-            ImageRecord(
-                image_id,
-                f"study-{number:02d}",
-                f"patient-{number:02d}",
-                f"images/{image_id}.png",
-                SIZE,
-                SIZE,
-                np.eye(4, dtype=np.float32)[number % 4],
-                "test" if number % 3 else "train",
-            )
-        )
-        xyxy = phantom.boxes * np.array([SIZE.width, SIZE.height] * 2)
-        boxes[image_id] = BoxLabels(xyxy.astype(np.float32), np.zeros(len(xyxy), np.int64), SIZE)
-    return write_dataset(root, records, boxes, source="siim", labels=STUDY, classes=OPACITY, bit_depth=bit_depth)
 
 
 def guess(dataset: Dataset, seed: int, *, spread: float) -> dict[str, Detections]:
@@ -78,11 +47,6 @@ def write_run(run: Path, key: str, fields: tuple[str, ...], epochs: int) -> Path
             entry = {"epoch": epoch, "train_loss": 1.4 / (epoch + 1), key: 1 - 0.8 / (epoch + 1)}
             stream.write(json.dumps(entry | {field: 0.7 - 0.5 / (epoch + 1) for field in fields}) + "\n")
     return run
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory) -> Dataset:
-    return make_dataset(tmp_path_factory.mktemp("set"))
 
 
 @pytest.fixture
@@ -114,45 +78,17 @@ def report(tmp_path, dataset) -> RunReport:
     )
 
 
-class Page(HTMLParser):
-    """Tags, addresses, ids and visible text of a page."""
+@pytest.fixture
+def written(tmp_path, read_page):
+    def write(report: RunReport):
+        write_report(tmp_path / "out" / "report.html", report)
+        return read_page(tmp_path / "out" / "report.html")
 
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.addresses: list[str | None] = []
-        self.handlers: list[str] = []
-        self.ids: list[str | None] = []
-        self.images: list[dict[str, str | None]] = []
-        self.texts: list[str] = []
-        self.style = False
-        self.feed(path.read_text(encoding="utf-8"))
-        self.text = " ".join(" ".join(self.texts).split())
-
-    def handle_starttag(self, tag, attrs):
-        names = dict(attrs)
-        self.tags.append(tag)
-        self.addresses += [names[key] for key in ("src", "href", "xlink:href", "srcset", "action") if key in names]
-        self.handlers += [name for name in names if name.startswith("on")]
-        self.ids += [names["id"]] if "id" in names else []
-        self.images += [names] if names.get("role") == "img" else []
-        self.style = tag == "style"
-
-    def handle_endtag(self, tag):
-        self.style = self.style and tag != "style"
-
-    def handle_data(self, data):
-        if not self.style:
-            self.texts.append(data)
+    return write
 
 
-def written(report: RunReport, tmp_path: Path) -> Page:
-    write_report(tmp_path / "out" / "report.html", report)
-    return Page(tmp_path / "out" / "report.html")
-
-
-def test_the_page_holds_the_numbers(report, tmp_path):
-    page = written(report, tmp_path)
+def test_the_page_holds_the_numbers(report, written):
+    page = written(report)
     for value in (value for value in SCORE.values() if value is not None):
         assert f"{value:.3f}" in page.text
     for row in ROWS:
@@ -167,27 +103,21 @@ def test_the_page_holds_the_numbers(report, tmp_path):
     assert (page.tags.count("h1"), page.tags.count("title")) == (1, 1)
 
 
-def test_the_page_needs_nothing_from_outside(report, tmp_path):
-    page = written(report, tmp_path)
-    assert all(str(address).startswith(("data:", "#")) for address in page.addresses), page.addresses
-    assert not {"script", "iframe", "object", "embed", "form"} & set(page.tags)
-    assert not page.handlers
-    source = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "url(" not in source and "@import" not in source
-    assert {str(a)[1:] for a in page.addresses if str(a).startswith("#")} <= set(page.ids)
-    assert len(set(page.ids)) == len(page.ids)
-    assert len(source) < 3_000_000
+def test_the_page_needs_nothing_from_outside(report, tmp_path, written):
+    page = written(report)
+    assert page.outside() == []
+    assert (tmp_path / "out" / "report.html").stat().st_size < 3_000_000
 
 
-def test_every_picture_says_what_it_shows(report, tmp_path):
-    page = written(report, tmp_path)
+def test_every_picture_says_what_it_shows(report, written):
+    page = written(report)
     labels = [str(image.get("aria-label")) for image in page.images]
     assert len(labels) == len(set(labels)) == 12 + 1 + 4
     assert sum(label.startswith("Radiograph image-") for label in labels) == 12
     assert any(label.startswith("Precision over recall of opacity: Faster R-CNN AP ") for label in labels)
 
 
-def test_ids_and_names_cannot_run(report, tmp_path):
+def test_ids_and_names_cannot_run(report, written):
     first, *others = report.records
     records = (replace(first, image_id=EVIL, study_id=EVIL), *others)
     boxes = {**report.dataset.boxes, EVIL: report.dataset.boxes[first.image_id]}
@@ -204,9 +134,8 @@ def test_ids_and_names_cannot_run(report, tmp_path):
         runs={EVIL: report.runs["Study classifier"]},
         facts={EVIL: EVIL},
     )
-    page = written(evil, tmp_path)
-    assert "img" not in page.tags and not page.handlers
-    assert all(str(address).startswith(("data:", "#")) for address in page.addresses)
+    page = written(evil)
+    assert "img" not in page.tags and page.outside() == []
     assert page.text.count(f"{EVIL} {EVIL}:") == 1, "the image with the evil id is in the gallery"
     assert page.text.count(EVIL) >= 8
     assert (page.tags.count("title"), page.tags.count("style")) == (1, 1)
@@ -218,7 +147,7 @@ def test_equal_reports_are_equal_bytes(report, tmp_path):
     assert (tmp_path / "one.html").read_bytes() == (tmp_path / "two.html").read_bytes()
 
 
-def test_nothing_found_and_nothing_recorded(report, tmp_path):
+def test_nothing_found_and_nothing_recorded(report, tmp_path, written):
     (tmp_path / "empty").mkdir()
     row = DetectorRow("YOLO", 0.0, None, None, None, None)
     bare = replace(
@@ -230,23 +159,23 @@ def test_nothing_found_and_nothing_recorded(report, tmp_path):
         runs={"YOLO on SIIM": tmp_path / "empty"},
         facts={},
     )
-    page = written(bare, tmp_path)
+    page = written(bare)
     figures = f"F1 {DASH} Recall {DASH} Precision {DASH} Threshold {DASH}"
     for text in (figures, f"mAP mean of the classes {DASH}", "No epoch was recorded.", "no threshold, none drawn"):
         assert text in page.text
 
 
-def test_images_without_any_truth_have_no_curve(report, tmp_path):
+def test_images_without_any_truth_have_no_curve(report, written):
     records = tuple(record for record in report.records if not len(report.dataset.boxes[record.image_id]))
     found = {row.name: {} for row in ROWS}
-    page = written(replace(report, records=records, detections=found), tmp_path)
+    page = written(replace(report, records=records, detections=found))
     assert "there is no precision-recall curve" in page.text
     assert "nothing to find, none false" in page.text
 
 
-def test_sixteen_bits_are_visible(report, tmp_path):
+def test_sixteen_bits_are_visible(report, tmp_path, written, make_dataset):
     deep = make_dataset(tmp_path / "deep", bit_depth=16)
-    page = written(replace(report, dataset=deep), tmp_path)
+    page = written(replace(report, dataset=deep))
     assert "siim, 16 bits" in page.text
     image = thumbnail(deep.root / deep.records[0].path, 100)
     assert (image.shape, image.dtype, image.min(), image.max()) == ((83, 100), np.uint8, 0, 255)

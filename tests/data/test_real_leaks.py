@@ -1,0 +1,144 @@
+"""The leak audit on real radiographs: RSNA's images are NIH's, with a list of which and without."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from converters import SOURCES
+from converters.run import convert
+from siimdet.core.types import ImageRecord, ImageSize
+from siimdet.data.audit import audit
+from siimdet.data.dataset import Dataset
+from siimdet.data.same_images import Prints, copies_between, copies_within, read_prints
+from siimdet.data.table import read_table
+from siimdet.errors import SourceError
+from siimdet.imaging.png import read_grey, write_png
+
+pytestmark = pytest.mark.real_data
+
+TWICE_IN_NIH = ("00002658_001", "00002658_002")
+
+
+@pytest.fixture(scope="module")
+def nih(shared_data, tmp_path_factory) -> Dataset:
+    return convert(SOURCES["nih"], shared_data / "nih", tmp_path_factory.mktemp("nih"), present_only=True).dataset
+
+
+@pytest.fixture(scope="module")
+def rsna(shared_data, tmp_path_factory) -> Dataset:
+    """RSNA without the list of its NIH images."""
+    raw = tmp_path_factory.mktemp("raw")
+    for table in (shared_data / "rsna").glob("stage_2_*.csv"):
+        shutil.copy(table, raw)
+    (raw / "stage_2_train_images").symlink_to(shared_data / "rsna" / "stage_2_train_images")
+    return convert(SOURCES["rsna"], raw, tmp_path_factory.mktemp("rsna"), present_only=True).dataset
+
+
+@pytest.fixture(scope="module")
+def listed(shared_data) -> dict[str, str]:
+    table = read_table(shared_data / "rsna" / "rsna_to_nih.csv", ("patientId", "nih_image"), kind=SourceError)
+    return {image_id: name.removesuffix(".png") for _, (image_id, name) in table.select("patientId", "nih_image")}
+
+
+@pytest.fixture(scope="module")
+def audited(rsna, nih):
+    return audit(rsna, [nih])
+
+
+def test_rsna_is_found_in_nih_by_pixels_alone(audited, listed):
+    (other,) = audited["against"]
+    assert other["patients"] == other["studies"] == other["mapped_images"] == []
+    found = {(pair["left"], pair["right"]) for pair in other["same_images"]}
+    twice = {(left, TWICE_IN_NIH[1]) for left, right in listed.items() if right == TWICE_IN_NIH[0]}
+    assert found == set(listed.items()) | twice and len(listed) == 373
+    assert min(pair["similarity"] for pair in other["same_images"]) > 0.97
+
+
+def test_what_leaks_is_what_trains_here_and_evaluates_there(audited, rsna, nih, listed):
+    here, there = ({record.image_id: record.split for record in each.records} for each in (rsna, nih))
+    leaks = {left for left, right in listed.items() if (here[left] == "train") != (there[right] == "train")}
+    found = {pair["left"] for pair in audited["against"][0]["same_images"] if pair["leak"]}
+    assert found == leaks and leaks
+    assert audited["within"]["same_images"] == []
+
+
+def test_the_list_gives_the_images_and_patients_in_both_directions(shared_data, tmp_path, nih, listed):
+    raw = shared_data / "rsna"
+    rsna = convert(SOURCES["rsna"], raw, tmp_path, present_only=True, image_size=256).dataset
+    (there,), (back,) = audit(rsna, [nih])["against"], audit(nih, [rsna])["against"]
+    for other, step in ((there, 1), (back, -1)):
+        pairs = {(pair["left"], pair["right"])[::step] for pair in other["mapped_images"]}
+        assert pairs == set(listed.items())
+        assert pairs <= {(pair["left"], pair["right"])[::step] for pair in other["same_images"]}
+        assert {entry["patient_id"] for entry in other["patients"]} == {name[:8] for name in listed.values()}
+        assert other["studies"] == []
+
+
+def test_nih_holds_one_image_twice_and_no_other_pair(nih):
+    pairs = audit(nih)["within"]["same_images"]
+    assert [(pair["left"], pair["right"], pair["identical"]) for pair in pairs] == [(*TWICE_IN_NIH, True)]
+
+
+def files_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".png", ".jpg"))
+
+
+def prints_of(paths: list[Path]) -> Prints:
+    """Prints of image files where they lie."""
+    root = Path(paths[0].anchor)
+    shapes = [read_grey(path).shape for path in paths]
+    sizes = [ImageSize(width, height) for height, width in shapes]
+    places = [str(path.relative_to(root)) for path in paths]
+    records = [
+        ImageRecord(place, place, place, place, size, size, np.zeros(0, np.float32), "train")
+        for place, size in zip(places, sizes, strict=True)
+    ]
+    return read_prints(root, records)
+
+
+def test_nih_images_under_their_names_elsewhere(shared_data):
+    ours, theirs = files_in(shared_data / "nih" / "images"), files_in(shared_data / "cxr3")
+    left, right = prints_of(ours), prints_of(theirs)
+    found = {
+        (ours[copy.left].stem, theirs[copy.right].stem)
+        for copy in copies_between(left, right, copies_within(left), copies_within(right))
+    }
+    stems = {path.stem for path in ours}
+    assert found == {(path.stem, path.stem) for path in theirs if path.stem in stems}
+    assert len(found) == 300
+
+
+def test_lungs_and_ct_slices_are_not_nih_images(shared_data):
+    nih = prints_of(files_in(shared_data / "nih" / "images"))
+    for others in ("lungs/images", "covid_ct/Images"):
+        prints = prints_of(files_in(shared_data / others))
+        assert copies_between(nih, prints, [], []) == []
+
+
+def spoilt(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A copy as others publish it: windowed, another gamma, brightened, resized, compressed, now and then inverted."""
+    low, high = np.quantile(image, [rng.uniform(0, 0.02), 1 - rng.uniform(0, 0.02)])
+    grey = np.clip((image - low) / max(high - low, 1), 0, 1) ** rng.uniform(0.6, 1.6)
+    gain = rng.uniform(0.6, 1)
+    grey = np.rint((grey * gain + rng.uniform(0, 1 - gain)) * 255).astype(np.uint8)
+    share, aspect = rng.uniform(0.25, 1), rng.uniform(0.96, 1.04)
+    size = (round(image.shape[1] * share * aspect), round(image.shape[0] * share))
+    small = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    small = 255 - small if rng.random() < 0.2 else small
+    _, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 95))])
+    return np.asarray(cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+@pytest.mark.parametrize("folder", ["nih/images", "rsna/stage_2_train_images", "lungs/images"])
+def test_spoilt_copies_are_found(shared_data, tmp_path, folder):
+    rng = np.random.default_rng(0)
+    originals = files_in(shared_data / folder)[::4]
+    copies = [tmp_path / f"{i:04d}.png" for i in range(len(originals))]
+    for original, copy in zip(originals, copies, strict=True):
+        write_png(copy, spoilt(read_grey(original), rng))
+    left, right = prints_of(originals), prints_of(copies)
+    found = {copy.right for copy in copies_between(left, right, [], []) if copy.left == copy.right}
+    assert len(found) >= 0.99 * len(originals)
