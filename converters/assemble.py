@@ -7,7 +7,8 @@ import numpy as np
 
 from converters.boxes import clip_item
 from converters.item import Done, image_place
-from converters.source import Item, Repair
+from converters.repair import Repair
+from converters.source import Item
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
 from siimdet.data.splits import assign_folds, assign_splits
 from siimdet.errors import SourceError
@@ -39,7 +40,7 @@ def assemble(
         records.append(
             ImageRecord(
                 image_id=item.image_id,
-                study_id=item.study_id,
+                study_id=image.study_id,
                 patient_id=patients[item.image_id],
                 path=image_place(item.image_id),
                 stored=stored,
@@ -47,7 +48,7 @@ def assemble(
                 labels=item.labels,
                 split=splits[item.image_id],
                 fold=numbers.get(item.image_id),
-                source=item.columns,
+                source={**item.columns, **image.columns},
             )
         )
     return records, boxes
@@ -62,7 +63,7 @@ def count_labels(items: Sequence[Item], done: Mapping[str, Done]) -> dict[str, i
     patients = {item.patient_id or (done[item.image_id].patient_id if item.image_id in done else "") for item in items}
     return {
         "images": len(items),
-        "studies": len({item.study_id for item in items}),
+        "studies": len({done[item.image_id].study_id if item.image_id in done else item.study_id for item in items}),
         "patients": None if "" in patients else len(patients),
         "boxes": sum(len(item.xyxy) for item in items),
         "images_with_boxes": sum(len(item.xyxy) > 0 for item in items),
@@ -72,7 +73,7 @@ def count_labels(items: Sequence[Item], done: Mapping[str, Done]) -> dict[str, i
 
 def list_repairs(items: Sequence[Item], done: Mapping[str, Done], native: ImageSize | None) -> list[Repair]:
     """Every mended value, of all label rows: those without an image as far as their tables tell."""
-    repairs = []
+    repairs: list[Repair] = []
     for item in items:
         image = done.get(item.image_id)
         repairs += image.repairs if image else [*item.repairs, *_clippings(item, native)]

@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from converters.source import Item, Repair
+from converters.repair import Repair
+from converters.source import Item
 from siimdet.core.boxes import clip_boxes, scale_boxes
 from siimdet.core.types import BoxLabels, ImageSize
 from siimdet.errors import SourceError

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from converters.boxes import place_boxes
-from converters.image import RawImage
-from converters.source import Failure, Item, Repair
-from siimdet.core.files import check_id
+from converters.image import Grey, RawImage
+from converters.names import mended
+from converters.repair import Repair
+from converters.source import Failure, Item
 from siimdet.core.types import ImageSize
-from siimdet.errors import SourceError, UserError
+from siimdet.errors import ImageError, SourceError, UserError
 from siimdet.imaging.png import write_png
-from siimdet.imaging.resize import shrink
+from siimdet.imaging.resize import Resize, shrink
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +20,12 @@ class Settings:
     """What holds for every image of a conversion."""
 
     out: Path
-    load: Callable[[Path, int], RawImage]
+    load: Callable[[Path, Grey], RawImage]
     native: ImageSize | None
     image_size: int | None
     """Bound of the longer side, in pixels."""
-    bit_depth: int
+    resize: Resize
+    grey: Grey
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,14 +41,17 @@ class Task:
 class Done:
     """What became of an image, as plain values that JSON keeps exactly.
 
-    Shapes: sizes are (width, height); xyxy [N][4] px of the stored image.
+    Shapes: sizes are (width, height); xyxy [N][4] px of the stored image. `columns` are the source
+    columns that its file told.
     """
 
     image_id: str
+    study_id: str
     patient_id: str
     stored: tuple[int, int]
     original: tuple[int, int]
     xyxy: list[list[float]]
+    columns: dict[str, str]
     repairs: list[Repair]
     file_bytes: int
 
@@ -60,23 +65,27 @@ def convert_item(settings: Settings, task: Task) -> Done | Failure:
     """Convert one image, or say why it is refused; nothing is written then."""
     item = task.item
     try:
-        image = settings.load(task.path, settings.bit_depth)
+        image = settings.load(task.path, settings.grey)
+        if image.pixels.min() == image.pixels.max():
+            raise ImageError(task.path, "pixels", found="one grey level", expected="an image of something")
         original = _original_size(item, image, settings.native)
-        pixels = shrink(image.pixels, settings.image_size) if settings.image_size else image.pixels
+        pixels = shrink(image.pixels, settings.image_size, settings.resize) if settings.image_size else image.pixels
         stored = ImageSize(pixels.shape[1], pixels.shape[0])
         boxes, clipped = place_boxes(item, original, stored)
-        patient_id, guessed = _patient(item, image)
     except UserError as error:
         return Failure(item.image_id, task.place, error.reason)
     path = settings.out / image_place(item.image_id)
     write_png(path, pixels)
+    study_id, patient_id, guessed = _owners(item, image)
     return Done(
         image_id=item.image_id,
+        study_id=study_id,
         patient_id=patient_id,
         stored=(stored.width, stored.height),
         original=(original.width, original.height),
         xyxy=boxes.xyxy.tolist(),
-        repairs=[*item.repairs, *clipped, *guessed],
+        columns=image.columns,
+        repairs=[*item.repairs, *clipped, *guessed, *_scalings(item, image)],
         file_bytes=path.stat().st_size,
     )
 
@@ -85,17 +94,34 @@ def _original_size(item: Item, image: RawImage, native: ImageSize | None) -> Ima
     """The size in whose pixels the boxes are published."""
     if native is not None:
         return native
-    if image.is_dicom:
-        return image.size
-    if item.copy_original is None and len(item.xyxy):
-        found = f"unknown for this {image.size.width}x{image.size.height} copy"
-        raise SourceError(item.image_id, "original size", found=found, expected="a row in the table of sizes")
-    return item.copy_original or image.size
+    found, told = image.size, item.copy_original
+    if told is None:
+        # A copy that was found by its stem may be of any size; one that the labels name is what they are about.
+        if len(item.xyxy) and item.place is None and not image.is_dicom:
+            unknown = f"unknown for this {found.width}x{found.height} copy"
+            raise SourceError(item.image_id, "original size", found=unknown, expected="a row in the table of sizes")
+        return found
+    # Software that obeys EXIF turns an image before it is labelled; a DICOM file is the original itself.
+    turned = told != found and (told.width, told.height) == (found.height, found.width)
+    if turned or (image.is_dicom and told != found):
+        kind = "a DICOM file" if image.is_dicom else "a copy"
+        expected = f"{told.width}x{told.height} as the labels say"
+        raise SourceError(
+            item.image_id, "original size", found=f"{kind} of {found.width}x{found.height}", expected=expected
+        )
+    return told
 
 
-def _patient(item: Item, image: RawImage) -> tuple[str, list[Repair]]:
-    patient_id = item.patient_id or image.patient_id
-    if not patient_id:
-        # The next larger group that is known to hold one patient only.
-        return item.study_id, [Repair(item.image_id, "patient_id", "", item.study_id)]
-    return check_id(patient_id, file=item.image_id, field="patient_id"), []
+def _owners(item: Item, image: RawImage) -> tuple[str, str, list[Repair]]:
+    """Study and patient, from the tables or else the header; what that lacks is the next smaller group."""
+    study_id = item.study_id or mended(image.study_id or item.image_id)
+    patient_id = item.patient_id or mended(image.patient_id or study_id)
+    told = (
+        ("study_id", item.study_id or image.study_id, study_id),
+        ("patient_id", item.patient_id or image.patient_id, patient_id),
+    )
+    return study_id, patient_id, [Repair(item.image_id, *mend) for mend in told if mend[1] != mend[2]]
+
+
+def _scalings(item: Item, image: RawImage) -> list[Repair]:
+    return [Repair(item.image_id, "scaling", "window", "minmax")] if image.scaled_otherwise else []

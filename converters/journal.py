@@ -7,7 +7,7 @@ from pathlib import Path
 
 import siimdet
 from converters.item import Done, Settings, Task, image_place
-from converters.source import Repair
+from converters.repair import Repair
 from siimdet.core.files import atomic_write
 
 JOURNAL = ".conversion.jsonl"
@@ -21,7 +21,7 @@ def task_digest(settings: Settings, task: Task) -> str:
     item, stat = task.item, task.path.stat()
     facts = (
         *(siimdet.__version__, task.place, stat.st_size, stat.st_mtime_ns),
-        *(settings.native, settings.image_size, settings.bit_depth, item.copy_original),
+        *(settings.native, settings.image_size, settings.resize, settings.grey, item.copy_original),
         *(item.image_id, item.study_id, item.patient_id, item.xyxy.tolist(), item.class_ids.tolist(), item.repairs),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -11,7 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.cells import box_array, box_cells, id_cell, read_labels
-from converters.source import Item, Repair, Source, Tables
+from converters.lists import read_lines
+from converters.repair import Repair
+from converters.source import Item, Source, Tables
 from siimdet.core.labels import NIH_FINDINGS
 from siimdet.core.types import ImageSize, LabelSpace
 from siimdet.data.splits import Official
@@ -80,7 +82,7 @@ def read_tables(raw: Path) -> Tables:
         where = f"{raw / BOXES}:{found[0][0]}"
         raise SourceError(where, "Image Index", found=f"{image_id}.png", expected=f"an image of {entries.name}")
     files = (entries, *(raw / name for name in (BOXES, TRAIN_VAL_LIST, TEST_LIST) if (raw / name).exists()))
-    return Tables(tuple(items[image_id] for image_id in sorted(items)), files)
+    return Tables(tuple(items[image_id] for image_id in sorted(items)), files, NIH_FINDINGS, BOX_CLASSES)
 
 
 def parse_findings(table: Table, line: int, cell: str) -> NDArray[np.float32]:
@@ -139,10 +141,9 @@ def _read_official(raw: Path) -> dict[str, Official]:
         path = raw / file
         if not path.exists():
             raise SourceError(path, "file", found="nothing there", expected="both official lists, or none")
-        for line, name in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
-            image_id = name.strip().removesuffix(".png")
-            if not image_id:
-                continue
+        for line, text in read_lines(path):
+            name = text.strip()
+            image_id = name.removesuffix(".png")
             if image_id in parts:
                 raise SourceError(f"{path}:{line}", "image", found=f"{name} again", expected="every image once")
             if owners.setdefault(image_id.partition("_")[0], part) != part:
@@ -151,5 +152,5 @@ def _read_official(raw: Path) -> dict[str, Official]:
     return parts
 
 
-NIH = Source(name="nih", labels=NIH_FINDINGS, classes=BOX_CLASSES, read=read_tables, native=ImageSize(1024, 1024))
+NIH = Source(name="nih", read=read_tables, native=ImageSize(1024, 1024))
 """Fourteen findings, several at a time, and boxes of eight of them."""

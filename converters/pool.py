@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import cv2
 
+from siimdet.errors import UserError
+
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
 
@@ -23,9 +25,9 @@ ATTEMPTS = 2
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A task that took its worker down on every attempt; negative exit codes are signals."""
+    """A task that took its worker down on every attempt; the cause tells what happened, and how often."""
 
-    exit_code: int | None
+    cause: str
 
 
 def run_tasks(
@@ -34,7 +36,7 @@ def run_tasks(
     """Yield (task, result) as `workers` processes finish them, in no fixed order.
 
     `work` and the tasks are pickled. A worker that dies is replaced and its task tried once more.
-    Raises: RuntimeError with the worker's traceback if `work` raises.
+    Raises: what `work` raises if that is a UserError, a full disk for one, else RuntimeError with its traceback.
     """
     waiting = deque(range(len(tasks)))
     deaths: Counter[int] = Counter()
@@ -84,7 +86,9 @@ class _Worker(Generic[TaskT, ResultT]):
             failure, result = self.pipe.recv()
         except (EOFError, OSError):
             self.stop()
-            return Crash(self._process.exitcode)
+            return Crash(f"exit code {self._process.exitcode} {ATTEMPTS} times")
+        if isinstance(failure, UserError):
+            raise failure
         if failure:
             raise RuntimeError(f"conversion failed on {task}\n{failure}")
         return result
@@ -128,6 +132,8 @@ def _serve(work: Callable[[Any], Any], pipe: Connection) -> None:
             return
         try:
             answer = (None, work(task))
+        except UserError as error:
+            answer = (error, None)
         except Exception:
             answer = (traceback.format_exc(), None)
         try:

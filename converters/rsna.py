@@ -23,26 +23,27 @@ _BOX = ("x", "y", "width", "height")
 
 
 def read_tables(raw: Path) -> Tables:
-    """The label tables: image = study = patientId, source column `class`.
+    """The label tables: image = study = patientId, source columns `class` and `nih_image`.
 
-    patient_id is the NIH patient where rsna_to_nih.csv knows the image, since one patient has several
-    images there; else patientId.
+    Where rsna_to_nih.csv knows the image, nih_image is its id in the NIH set and patient_id the NIH
+    patient, since one patient has several images there; else patient_id is patientId.
     """
     classes = _read_classes(raw / CLASSES)
-    patients = _read_nih_patients(raw / NIH_NAMES) if (raw / NIH_NAMES).exists() else {}
+    nih_images = _read_nih_images(raw / NIH_NAMES) if (raw / NIH_NAMES).exists() else {}
     items = tuple(
         Item(
             image_id=image_id,
             study_id=image_id,
-            patient_id=patients.get(image_id, image_id),
+            patient_id=nih_images[image_id].partition("_")[0] if image_id in nih_images else image_id,
             labels=np.array([len(boxes) > 0], np.float32),
             xyxy=box_array(boxes),
             class_ids=np.zeros(len(boxes), np.int64),
-            columns={"class": classes[image_id]},
+            columns={"class": classes[image_id], "nih_image": nih_images.get(image_id, "")},
         )
         for image_id, boxes in sorted(_read_boxes(raw / LABELS, classes).items())
     )
-    return Tables(items, tuple(raw / name for name in (LABELS, CLASSES, NIH_NAMES) if (raw / name).exists()))
+    files = tuple(raw / name for name in (LABELS, CLASSES, NIH_NAMES) if (raw / name).exists())
+    return Tables(items, files, OPACITY, OPACITY)
 
 
 def _read_boxes(path: Path, known: Collection[str]) -> dict[str, list[list[float]]]:
@@ -77,18 +78,18 @@ def _read_classes(path: Path) -> dict[str, str]:
     return classes
 
 
-def _read_nih_patients(path: Path) -> dict[str, str]:
+def _read_nih_images(path: Path) -> dict[str, str]:
     table = read_labels(path, "patientId", "nih_image")
-    patients: dict[str, str] = {}
-    for line, (image_id, nih_image) in table.select("patientId", "nih_image"):
-        patient, separator, _ = nih_image.partition("_")
-        if not separator:
-            raise table.error(line, "nih_image", found=repr(nih_image), expected="a name like 00000001_000.png")
-        if image_id in patients:
+    images: dict[str, str] = {}
+    for line, (image_id, name) in table.select("patientId", "nih_image"):
+        nih_image = id_cell(table, line, "nih_image", name.removesuffix(".png"))
+        if not nih_image.partition("_")[0] or "_" not in nih_image:
+            raise table.error(line, "nih_image", found=repr(name), expected="a name like 00000001_000.png")
+        if image_id in images:
             raise table.error(line, "patientId", found=f"{image_id} again", expected="an id of its own")
-        patients[image_id] = id_cell(table, line, "nih_image", patient)
-    return patients
+        images[image_id] = nih_image
+    return images
 
 
-RSNA = Source(name="rsna", labels=OPACITY, classes=OPACITY, read=read_tables, native=ImageSize(1024, 1024))
+RSNA = Source(name="rsna", read=read_tables, native=ImageSize(1024, 1024))
 """One label and one box class, opacity; boxes of 9,555 on 6,012 of 26,684 images."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converters.cells import box_array, flag_cell, id_cell, read_labels
+from converters.raw_files import SUFFIXES
 from converters.source import Item, Source, Tables
 from siimdet.core.files import check_id
 from siimdet.core.labels import OPACITY, STUDY
@@ -23,6 +24,7 @@ IMAGES = "train_image_level.csv"
 STUDIES = "train_study_level.csv"
 PATIENTS = "train_meta.csv"
 SIZES = "train_sizes.csv"
+SAMPLE = "sample_submission.csv"
 STUDY_COLUMNS = (
     *("Negative for Pneumonia", "Typical Appearance"),
     *("Indeterminate Appearance", "Atypical Appearance"),
@@ -36,14 +38,15 @@ def read_tables(raw: Path) -> Tables:
     """The label tables: a study's four labels on each of its images, and the images' boxes.
 
     The files of test/STUDY/SERIES/ become images of the test split with unknown labels; where there
-    are any, the labelled images are train and val only. train_meta.csv (patients) and
-    train_sizes.csv (original sizes) are used where they are there.
+    are any, the labelled images are train and val only, and sample_submission.csv, where it is there,
+    says which images the test has. train_meta.csv (patients) and train_sizes.csv (original sizes) are
+    used where they are there.
     """
     studies = _read_studies(raw / STUDIES)
     patients = _read_patients(raw / PATIENTS) if (raw / PATIENTS).exists() else {}
     sizes = _read_sizes(raw / SIZES) if (raw / SIZES).exists() else {}
     table = read_labels(raw / IMAGES, "id", "boxes", "StudyInstanceUID")
-    items = _read_test(raw / "test")
+    items = _read_test(raw)
     official: Official | None = "train_val" if items else None
     for line, (cell, boxes, study_id) in table.select("id", "boxes", "StudyInstanceUID"):
         image_id = id_cell(table, line, "id", cell, suffix="_image")
@@ -66,17 +69,20 @@ def read_tables(raw: Path) -> Tables:
             official=official,
         )
     files = tuple(raw / name for name in (IMAGES, STUDIES, PATIENTS, SIZES) if (raw / name).exists())
-    return Tables(tuple(items[image_id] for image_id in sorted(items)), files)
+    return Tables(tuple(items[image_id] for image_id in sorted(items)), files, STUDY, OPACITY)
 
 
-def _read_test(folder: Path) -> dict[str, Item]:
-    items: dict[str, Item] = {}
-    for path in sorted(folder.glob("*/*/*.dcm")):
-        study, image_id = (
-            check_id(name, file=path, field=field)
-            for name, field in ((path.parts[-3], "study folder"), (path.stem, "file name"))
-        )
-        items[image_id] = Item(
+def _read_test(raw: Path) -> dict[str, Item]:
+    studies: dict[str, str] = {}
+    for path in sorted((raw / "test").glob("*/*/*")):
+        if path.suffix.lower() in SUFFIXES and path.name[0] != ".":
+            image_id = check_id(path.stem, file=path, field="file name")
+            studies[image_id] = check_id(path.parts[-3], file=path, field="study folder")
+    if studies and (raw / SAMPLE).exists():
+        # An image of the sample that is not here is a failure like every labelled image without a file.
+        studies = {image_id: studies.get(image_id, image_id) for image_id in _read_sample(raw / SAMPLE)}
+    return {
+        image_id: Item(
             image_id=image_id,
             study_id=study,
             labels=np.full(len(STUDY), np.nan, np.float32),
@@ -84,7 +90,15 @@ def _read_test(folder: Path) -> dict[str, Item]:
             class_ids=np.zeros(0, np.int64),
             official="test",
         )
-    return items
+        for image_id, study in studies.items()
+    }
+
+
+def _read_sample(path: Path) -> list[str]:
+    """Image ids of sample_submission.csv; its study rows follow from them."""
+    table = read_labels(path, "id")
+    rows = [(line, cell) for line, cell in table.select("id") if not cell.endswith("_study")]
+    return [id_cell(table, line, "id", cell, suffix="_image") for line, cell in rows]
 
 
 def parse_boxes(table: Table, line: int, cell: str) -> list[list[float]]:
@@ -146,5 +160,5 @@ def _read_sizes(path: Path) -> dict[str, ImageSize]:
     return sizes
 
 
-SIIM = Source(name="siim", labels=STUDY, classes=OPACITY, read=read_tables)
+SIIM = Source(name="siim", read=read_tables)
 """Four study labels, of which one holds, and boxes of opacities."""

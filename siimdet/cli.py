@@ -34,6 +34,38 @@ class SourceName(StrEnum):
     SIIM = "siim"
     RSNA = "rsna"
     NIH = "nih"
+    COVIDX = "covidx"
+    COVID_CT = "covid-ct"
+    MIA_COV19D = "mia-cov19d"
+    FOLDERS = "folders"
+    COCO = "coco"
+    YOLO = "yolo"
+    CSV = "csv"
+    DICOM = "dicom"
+
+
+class ScalingName(StrEnum):
+    """What becomes black and white, as in siimdet.imaging.grayscale.Scaling."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    WINDOW = "window"
+    FULL = "full"
+
+
+class ResizeName(StrEnum):
+    """Filters, as in siimdet.imaging.resize.Resize."""
+
+    AREA = "area"
+    LANCZOS = "lanczos"
+
+
+class FormatName(StrEnum):
+    """Formats that data sets are written in, as in siimdet.data.export.FORMATS."""
+
+    COCO = "coco"
+    YOLO = "yolo"
+    CSV = "csv"
 
 
 class SplitName(StrEnum):
@@ -75,8 +107,15 @@ def convert(
     raw: Annotated[Path, typer.Option(help="Folder of the raw files.")],
     out: Annotated[Path, typer.Option(help="The data set to write; a second run resumes.")],
     image_size: Annotated[int | None, typer.Option(min=32, help="Bound of the longer side, px.")] = None,
+    resize: Annotated[ResizeName, typer.Option(help="How images become smaller.")] = ResizeName.AREA,
     bit_depth: Annotated[int, typer.Option(help="8 or 16.")] = 8,
+    scaling: Annotated[ScalingName, typer.Option(help="Black and white of DICOM files.")] = ScalingName.MINMAX,
+    voi: Annotated[int, typer.Option(min=0, help="Which VOI table or window of a file; 0: none.")] = 1,
+    patient_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression: the patient in a file's name.")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to work instead.")] = None,
     folds: Annotated[int | None, typer.Option(min=2, help="Number train + val into this many folds.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of splits and folds.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Convert the first images by id only.")] = None,
@@ -95,8 +134,13 @@ def convert(
             raw,
             out,
             image_size=image_size,
+            resize=resize.value,
             bit_depth=bit_depth,
+            scaling=scaling.value,
+            voi=voi,
+            patient_pattern=patient_pattern,
             workers=workers,
+            cluster=cluster,
             folds=folds,
             seed=seed,
             limit=limit,
@@ -113,14 +157,42 @@ def convert(
 
 @app.command()
 def inspect(
-    dataset: Annotated[Path, typer.Argument(help="A converted data set.")], as_json: JsonOption = False
+    dataset: Annotated[Path, typer.Argument(help="A converted data set.")],
+    against: Annotated[list[Path] | None, typer.Option(help="Another data set to find the same images in.")] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML page to write.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Count a data set's images, studies, patients, boxes and labels, by split."""
+    """Count and picture a data set, and find what leaks between its parts or from other data sets."""
+    from siimdet.data.audit import audit
     from siimdet.data.manifest import read_dataset
     from siimdet.data.summary import summarise
 
-    summary = summarise(read_dataset(dataset))
-    print(json.dumps(summary) if as_json else _indented(summary))
+    data, others = read_dataset(dataset), [read_dataset(path) for path in against or ()]
+    summary = summarise(data)
+    with _progress("leak audit") as progress:
+        leaks = audit(data, others, progress=progress)
+    if report is not None:
+        from siimdet.report.inspection import write_inspection
+
+        write_inspection(report, data, summary, leaks)
+        _say(f"report: {report}")
+    result = {**summary, "audit": leaks}
+    shown = {key: value for key, value in result.items() if key != "distributions"}
+    print(json.dumps(result) if as_json else _indented(_counted(shown)))
+
+
+@app.command()
+def write(
+    dataset: Annotated[Path, typer.Argument(help="A converted data set.")],
+    format_name: Annotated[FormatName, typer.Option("--format", help="What others read.")],
+    out: Annotated[Path, typer.Option(help="Folder to write, with copies of the images.")],
+) -> None:
+    """Write a data set as COCO, as YOLO or as a Kaggle-style CSV."""
+    from siimdet.data.export import export
+    from siimdet.data.manifest import read_dataset
+
+    export(read_dataset(dataset), format_name.value, out)
+    _say(f"{format_name.value}: {out}")
 
 
 def _train(
@@ -390,6 +462,14 @@ def _progress(label: str) -> Any:
     from siimdet.progress import progress_bar
 
     return progress_bar(label)
+
+
+def _counted(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with the lengths of lists in place of the lists."""
+    return {
+        key: _counted(value) if isinstance(value, dict) else len(value) if isinstance(value, list) else value
+        for key, value in values.items()
+    }
 
 
 def _indented(values: dict[str, Any], level: int = 0) -> str:

@@ -13,7 +13,9 @@ from typing import IO, Any
 
 from siimdet.errors import SourceError, UserError
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
+MAX_ID = 200
+"""Characters of an id, at most."""
+_SAFE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID}}}")
 
 
 @contextlib.contextmanager
@@ -53,7 +55,7 @@ def read_json(path: Path, *, kind: type[UserError], what: str) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise kind(path, "file", found=error.strerror, expected=what) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise kind(path, "content", found=error, expected="JSON") from None
 
 

@@ -7,15 +7,21 @@ from typing import Literal
 
 import numpy as np
 
-from siimdet.core.types import Split
+from siimdet.core.types import SPLITS, Split
 
-Official = Literal["train_val", "test"]
-"""What a source's official lists say of an image; train_val is ours to divide."""
+Official = Literal["train", "val", "test", "train_val", "train_test"]
+"""What a source's official lists say of an image; train_val and train_test are ours to divide."""
 
 VAL_FRACTION = 0.1
 TEST_FRACTION = 0.1
 OFFICIAL_VAL_FRACTION = 1 / 9
 """Of an official train_val list: with a test list of a tenth this comes to .8/.1/.1 again."""
+
+_DIVISIONS: dict[Official | None, dict[Split, float]] = {
+    None: {"test": TEST_FRACTION, "val": VAL_FRACTION},
+    "train_val": {"val": OFFICIAL_VAL_FRACTION},
+    "train_test": {"test": TEST_FRACTION},
+}
 
 
 def assign_splits(
@@ -23,20 +29,22 @@ def assign_splits(
 ) -> dict[str, Split]:
     """Split of every image, given the patient of every image and what official lists say of it.
 
-    Officially listed patients keep their test; their train_val is divided by patient. A patient in both
-    lists is test throughout. All others are divided .8/.1/.1 by patient. Depends on the ids and the seed only.
+    Images that a list puts into train, val or test stay there, even where lists share a patient: figures
+    stay comparable with published ones, and `inspect` names the patient. The others are divided by
+    patient: train_val and train_test as their names say, the unlisted .8/.1/.1; where a list holds some
+    of a patient's images, its other images follow. Depends on the ids and the seed only.
     """
-    listed: dict[str, Official] = {}
-    for image_id, part in official.items():
-        if part is not None:
-            patient = patients[image_id]
-            listed[patient] = "test" if "test" in (part, listed.get(patient)) else part
-    free = set(patients.values()) - listed.keys()
-    divided = {patient for patient, part in listed.items() if part == "train_val"}
-    chosen: dict[str, Split] = {patient: "test" for patient in listed.keys() - divided}
-    chosen |= _divide(free, {"test": TEST_FRACTION, "val": VAL_FRACTION}, seed)
-    chosen |= _divide(divided, {"val": OFFICIAL_VAL_FRACTION}, seed)
-    return {image_id: chosen[patient] for image_id, patient in patients.items()}
+    fixed: dict[str, Split] = {image_id: part for image_id, part in official.items() if part in SPLITS}
+    chosen: dict[str, Split] = {}
+    for image_id, part in sorted(fixed.items()):
+        patient = patients[image_id]
+        chosen[patient] = "test" if "test" in (part, chosen.get(patient)) else chosen.get(patient, part)
+    ours = sorted((image_id, part) for image_id, part in official.items() if part in ("train_val", "train_test"))
+    divided = {patients[image_id]: part for image_id, part in ours}
+    for part, fractions in _DIVISIONS.items():
+        mine = {patient for patient in patients.values() if divided.get(patient) == part} - chosen.keys()
+        chosen |= _divide(mine, fractions, seed)
+    return {image_id: fixed.get(image_id, chosen[patient]) for image_id, patient in patients.items()}
 
 
 def assign_folds(

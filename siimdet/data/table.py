@@ -66,8 +66,11 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
     """Write a CSV file atomically, with plain newlines; None is an empty cell."""
     with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+        quoting = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        for row in (header, *rows):
+            # The writer quotes its own line end alone; the reader takes a bare carriage return for one too.
+            torn = any(isinstance(cell, str) and "\r" in cell for cell in row)
+            (quoting if torn else writer).writerow(row)
 
 
 def _parse(path: Path, reader: Any, columns: Collection[str], kind: type[UserError]):

@@ -20,6 +20,7 @@ def predict_run(
 ) -> Predictions:
     """Detections by image id in stored pixels, or probabilities keyed by image id, of the run's best model.
 
+    A data set without classes of boxes, such as a plain folder of DICOM, takes any detector.
     Raises: RunError if the run is incomplete, or a detector's classes are not the data set's.
     """
     model, spec = load_model(run)
@@ -36,7 +37,7 @@ def predict_run(
             batch_size=spec.batch_size,
             workers=workers,
         )
-    if spec.classes.names != dataset.classes.names:
+    if dataset.classes.names and spec.classes.names != dataset.classes.names:
         raise RunError(
             run / MODEL, "classes", found=spec.classes.names, expected=f"{dataset.classes.names} of the data"
         )

@@ -103,6 +103,18 @@ def test_predictions_fuse_submit_and_score(data, runs, tmp_path, capfd):
     assert set(json.loads(capfd.readouterr().out)) >= {"opacity", "mAP", "f1", "images", "boxes"}
 
 
+def test_a_plain_folder_of_dicom_is_predicted(data, runs, tmp_path):
+    ward = tmp_path / "ward"
+    call("convert", "dicom", "--raw", data["raw"] / "siim" / "test", "--out", ward, "--image-size", 64)
+    records = read_dataset(ward).records
+    assert {record.split for record in records} == {"test"}
+    call("predict", runs["frcnn"], "--dataset", ward, "--out", tmp_path / "boxes.json")
+    call("fuse", tmp_path / "boxes.json", "--dataset", ward, "--out", tmp_path / "fused.json")
+    assert {box["category_id"] for box in json.loads((tmp_path / "fused.json").read_text())} <= {1}
+    call("predict", runs["study"], "--dataset", ward, "--out", tmp_path / "study.csv")
+    assert len((tmp_path / "study.csv").read_text().splitlines()) == 1 + len(records)
+
+
 def test_a_sample_decides_rows_and_order(data, runs, tmp_path, capfd):
     records = [record for record in read_dataset(data["siim"]).records if record.split != "train"]
     ids = [f"{record.image_id}_image" for record in reversed(records)]

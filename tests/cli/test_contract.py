@@ -11,10 +11,11 @@ from siimdet.cli import app, run, spread
 OPTIONS = {
     "convert": {
         "source",
-        *("--raw", "--out", "--image-size", "--bit-depth", "--workers", "--folds", "--seed", "--limit"),
-        *("--present-only", "--allow-failures"),
+        *("--raw", "--out", "--image-size", "--resize", "--bit-depth", "--scaling", "--voi", "--patient-pattern"),
+        *("--workers", "--cluster", "--folds", "--seed", "--limit", "--present-only", "--allow-failures"),
     },
-    "inspect": {"dataset", "--json"},
+    "inspect": {"dataset", "--against", "--report", "--json"},
+    "write": {"dataset", "--format", "--out"},
     "train-backbone": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-detector": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-study": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},

@@ -1,10 +1,15 @@
 """Tiny raw trees, written as the challenges ship them; tests break them one cell at a time."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from converters import SOURCES
+from converters.run import convert
+from siimdet.data.table import read_table
+from siimdet.errors import SourceError
 from siimdet.imaging.dicom_write import write_radiograph
 from siimdet.imaging.png import write_png
 
@@ -117,3 +122,49 @@ def change():
         path.write_text(text.replace(old, new, 1))
 
     return replace
+
+
+@pytest.fixture
+def pictures() -> Callable[..., Path]:
+    """Write small images, whatever their suffix says, and return their folder."""
+
+    def write(raw: Path, *places: str) -> Path:
+        for seed, place in enumerate(places):
+            write_png(raw / place, grey(16, 12, seed).astype(np.uint8))
+        return raw
+
+    return write
+
+
+@pytest.fixture
+def read() -> Callable[[str, Path], dict]:
+    """Image id, label and official part by path, of a source with one label per image."""
+
+    def read_source(name: str, raw: Path) -> dict[str, tuple]:
+        tables = SOURCES[name].read(raw)
+        found = {}
+        for item in tables.items:
+            names = [name for name, value in zip(tables.labels.names, item.labels, strict=True) if value == 1]
+            assert len(names) == (0 if np.isnan(item.labels).all() else 1)
+            found[item.place] = (item.image_id, names[0] if names else None, item.official)
+        return found
+
+    return read_source
+
+
+@pytest.fixture
+def complaint_of(tmp_path) -> Callable[[str, Path], str]:
+    """The one line that a conversion ends with, without the raw folder's path in front."""
+
+    def complaint(name: str, raw: Path) -> str:
+        with pytest.raises(SourceError) as caught:
+            convert(SOURCES[name], raw, tmp_path / "out", workers=1)
+        return str(caught.value).removeprefix(str(raw)).removeprefix("/").removeprefix(": ")
+
+    return complaint
+
+
+@pytest.fixture
+def rows_of() -> Callable[[Path], list[list[str]]]:
+    """The rows of a CSV file below its header."""
+    return lambda path: list(read_table(path, (), kind=SourceError).rows)

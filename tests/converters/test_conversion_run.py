@@ -21,6 +21,8 @@ from siimdet.imaging.dicom import read_radiograph
 from siimdet.imaging.grayscale import to_grey
 from siimdet.imaging.png import read_grey, write_png
 
+RAMP = np.add.outer(np.arange(80), np.arange(100)).astype(np.uint8)
+
 
 def rows_of(path: Path) -> list[list[str]]:
     return list(read_table(path, (), kind=SourceError).rows)
@@ -190,7 +192,7 @@ def test_a_partial_download_keeps_the_splits(rsna_raw, tmp_path):
 def test_a_reduced_copy_takes_its_original_size_from_the_table(siim_raw, tmp_path):
     for name in ("a1", "b1", "c1"):
         next(siim_raw.rglob(f"{name}.dcm")).unlink()
-        write_png(siim_raw / "train_png" / f"{name}.png", np.zeros((40, 50), np.uint8))
+        write_png(siim_raw / "train_png" / f"{name}.png", RAMP[:40, :50])
     (siim_raw / "train_sizes.csv").write_text("image_id,width,height\na1,100,80\n")
     dataset = convert(SOURCES["siim"], siim_raw, tmp_path / "out").dataset
     originals = {r.image_id: (r.stored, r.original) for r in dataset.records}
@@ -208,7 +210,7 @@ def test_a_reduced_copy_takes_its_original_size_from_the_table(siim_raw, tmp_pat
 def test_patients_come_from_the_files_where_no_table_tells(siim_raw, tmp_path):
     (siim_raw / "train_meta.csv").unlink()
     next(siim_raw.rglob("b1.dcm")).unlink()
-    write_png(siim_raw / "b1.png", np.zeros((80, 100), np.uint8))
+    write_png(siim_raw / "b1.png", RAMP[:80, :100])
     dataset = convert(SOURCES["siim"], siim_raw, tmp_path / "out").dataset
     assert [r.patient_id for r in dataset.records] == ["p1", "p1", "s2", "p2"]
     assert ["b1", "patient_id", "", "s2"] in rows_of(tmp_path / "out" / "repairs.csv")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from converters import SOURCES
+from converters.nih import BOX_CLASSES
 from siimdet.core.labels import NIH_FINDINGS
 from siimdet.core.types import ImageSize
 from siimdet.errors import SourceError
@@ -84,7 +85,8 @@ def test_rsna(rsna_raw):
     ]
     assert items["n2"].xyxy.tolist() == [[100, 200, 400, 600], [600, 200, 728, 328]]
     assert [item.labels.tolist() for item in items.values()] == [[0], [1], [0]]
-    assert items["n3"].columns == {"class": "No Lung Opacity / Not Normal"}
+    assert items["n2"].columns == {"class": "Lung Opacity", "nih_image": "00000007_003"}
+    assert items["n3"].columns == {"class": "No Lung Opacity / Not Normal", "nih_image": ""}
 
 
 @pytest.mark.parametrize(
@@ -120,7 +122,7 @@ def test_nih(nih_raw):
     assert items["00000002_000"].labels.tolist() == [0] * 14
     assert first.columns == {"view": "PA", "age": "58", "gender": "M", "follow_up": "0"}
     assert last.xyxy.tolist() == [[100.5, 200, 400.5, 600], [512, 512, 576, 544]]
-    assert [SOURCES["nih"].classes.names[i] for i in last.class_ids] == ["Infiltration", "Mass"]
+    assert [BOX_CLASSES.names[i] for i in last.class_ids] == ["Infiltration", "Mass"]
     assert last.repairs == (("00000004_000", "box 1 label", "Infiltrate", "Infiltration"),)
     assert [item.official for item in items.values()] == ["train_val"] * 5 + ["test"]
 

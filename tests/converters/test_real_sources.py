@@ -12,6 +12,7 @@ from pycocotools.coco import COCO
 
 from converters import SOURCES
 from converters.run import ConversionSummary, convert
+from siimdet.cli import run
 from siimdet.core.boxes import cxcywhn_to_xyxy
 from siimdet.core.types import ImageSize
 from siimdet.data.manifest import read_dataset
@@ -90,9 +91,18 @@ def test_nih_keeps_the_official_lists(nih, shared_data):
         assert (record.split == "test") == (f"{record.image_id}.png" in listed)
 
 
-def test_rsna_patients_are_nih_patients(rsna, nih):
-    mapped = {record.patient_id for record in rsna.dataset.records}
-    assert mapped <= {record.patient_id for record in nih.dataset.records}
+def test_rsna_images_and_patients_are_nih_ones(rsna, nih):
+    patients = {record.image_id: record.patient_id for record in nih.dataset.records}
+    mapped = {record.source["nih_image"]: record.patient_id for record in rsna.dataset.records}
+    assert len(mapped) == 373
+    assert all(patients[image_id] == patient_id for image_id, patient_id in mapped.items())
+
+
+@pytest.mark.parametrize(("name", "images"), [("siim", 5), ("rsna", 373), ("nih", 1109)])
+def test_the_command_resumes_and_ends_well(name, images, request, shared_data, capsys):
+    root = request.getfixturevalue(name).dataset.root
+    assert run(["convert", name, "--raw", str(shared_data / name), "--out", str(root), "--present-only"]) == 0
+    assert f"0 images converted, {images} kept from before" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["siim", "rsna", "nih"])

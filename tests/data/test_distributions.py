@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,13 +154,3 @@ def test_the_summary_holds_them_as_plain_json():
     summary = summarise(data)
     assert json.loads(json.dumps(summary)) == summary
     assert summary["distributions"] == distributions(data)
-
-
-def test_a_data_set_of_nihs_size_takes_seconds():
-    labels = np.eye(2, dtype=np.float32)
-    records = [record(f"i{i:06d}", (1024, 1024), labels=labels[i % 2]) for i in range(112_120)]
-    boxes = {f"i{i:06d}": [(i % 3, [10.0, 20.0, 10.0 + i % 900 + 1, 500.0])] for i in range(10_000)}
-    data = dataset(records, boxes)
-    start = time.perf_counter()
-    assert summarise(data)["boxes"] == 10_000
-    assert time.perf_counter() - start < 20

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from siimdet.core.types import SPLITS
 from siimdet.data.splits import assign_folds, assign_splits
 
 PATIENTS = st.dictionaries(
@@ -104,3 +105,40 @@ def test_a_stratum_smaller_than_the_folds_is_no_obstacle():
     assert Counter(assign_folds(patients, strata, dict.fromkeys(patients, "train"), folds=5).values()) == {
         fold: 4 for fold in range(5)
     }
+
+
+PARTS = st.sampled_from([None, "train", "val", "test", "train_val", "train_test"])
+
+
+@given(patients=PATIENTS, parts=st.lists(PARTS, min_size=60, max_size=60), seed=SEEDS, order=SEEDS)
+def test_official_parts_are_kept_and_all_else_goes_by_patient(patients, parts, seed, order):
+    official = dict(zip(patients, parts, strict=False))
+    splits = assign_splits(patients, official, seed=seed)
+    assert all(splits[image_id] == part for image_id, part in official.items() if part in SPLITS)
+    ours = {image_id: split for image_id, split in splits.items() if official[image_id] not in SPLITS}
+    assert set(sides_per_patient(patients, ours)) <= {1}
+    listed = {patients[image_id]: splits[image_id] for image_id, part in official.items() if part in SPLITS}
+    in_test = {patients[image_id] for image_id, part in official.items() if part == "test"}
+    for image_id in ours:
+        if patients[image_id] in in_test:
+            assert splits[image_id] == "test"
+        elif patients[image_id] in listed:
+            assert splits[image_id] in {
+                part for other, part in official.items() if patients[other] == patients[image_id] and part in SPLITS
+            }
+    assert assign_splits(shuffled(patients, order), shuffled(official, order), seed=seed) == splits
+
+
+def test_lists_that_share_a_patient_keep_their_images_and_the_others_follow():
+    patients = {"a": "p", "b": "p", "c": "p", "d": "q", "e": "q"}
+    official = {"a": "train", "b": "val", "c": "test", "d": "val", "e": None}
+    assert assign_splits(patients, official) == {"a": "train", "b": "val", "c": "test", "d": "val", "e": "val"}
+    assert assign_splits(patients, official | {"b": None, "a": "train_val"})["b"] == "test"
+
+
+def test_a_train_part_without_test_gives_a_tenth_of_its_patients():
+    patients = {f"image{i}": f"patient{i // 2}" for i in range(400)}
+    official = {image_id: "val" if int(image_id[5:]) >= 200 else "train_test" for image_id in patients}
+    splits = assign_splits(patients, official)
+    assert Counter(splits.values()) == {"train": 180, "val": 200, "test": 20}
+    assert set(sides_per_patient(patients, splits)) == {1}
