@@ -8,7 +8,7 @@ Source: Yang et al., arXiv:2003.13865; https://github.com/UCSD-AI4H/COVID-CT
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from converters.labels import NO_BOXES, NO_CLASSES, NO_SPACE, one_hot
+from converters.labels import NO_SPACE, one_hot
 from converters.lists import check_below, read_lines
 from converters.names import image_ids, mended, renamings
 from converters.raw_files import walk, walk_images
@@ -53,8 +53,6 @@ def _item(place: str, image_id: str, label: str, part: Split) -> Item:
         image_id=image_id,
         study_id=image_id,
         labels=one_hot(CLASSES, label),
-        xyxy=NO_BOXES,
-        class_ids=NO_CLASSES,
         # With the mark of a panel: the list has 33.png and, elsewhere, 33%0.jpg.
         patient_id=mended(f"{label}-{figure}{panel}") if panel else image_id,
         place=place,

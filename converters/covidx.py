@@ -8,7 +8,7 @@ Source: Wang, Lin and Wong, Scientific Reports 10, 19549 (2020); https://github.
 import os
 from pathlib import Path
 
-from converters.labels import NO_BOXES, NO_CLASSES, NO_SPACE, one_hot
+from converters.labels import NO_SPACE, one_hot
 from converters.lists import check_below, read_lines
 from converters.names import image_ids, mended, mendings, renamings
 from converters.repair import Repair
@@ -61,8 +61,6 @@ def _item(place: str, image_id: str, row: _Row, again: list[int]) -> Item:
         image_id=image_id,
         study_id=image_id,
         labels=one_hot(CLASSES, label),
-        xyxy=NO_BOXES,
-        class_ids=NO_CLASSES,
         patient_id=patient_id,
         place=place,
         official=part,

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from converters.labels import NO_BOXES, NO_CLASSES, NO_SPACE
+from converters.labels import NO_SPACE
 from converters.names import image_ids, renamings
 from converters.raw_files import DICOM_SUFFIXES, plain_place, walk
 from converters.source import Item, Source, Tables
@@ -31,8 +31,6 @@ def read_tables(raw: Path) -> Tables:
             image_id=image_id,
             study_id=None,
             labels=np.zeros(0, np.float32),
-            xyxy=NO_BOXES,
-            class_ids=NO_CLASSES,
             place=place,
             official="test",
             columns={"file": place},

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from converters.labels import NO_BOXES, NO_CLASSES, NO_SPACE, one_hot
+from converters.labels import NO_SPACE, one_hot
 from converters.names import image_ids, renamings
 from converters.parts import official_part
 from converters.raw_files import walk_images
@@ -44,8 +44,6 @@ def read_tables(raw: Path) -> Tables:
             image_id=ids[place],
             study_id=ids[place],
             labels=one_hot(space, label),
-            xyxy=NO_BOXES,
-            class_ids=NO_CLASSES,
             patient_id=ids[place],
             place=place,
             official=official_part(part, given),

@@ -6,8 +6,6 @@ from numpy.typing import NDArray
 from siimdet.core.types import LabelSpace
 
 NO_SPACE = LabelSpace("none", ())
-NO_BOXES = np.zeros((0, 4))
-NO_CLASSES = np.zeros(0, np.int64)
 
 
 def one_hot(space: LabelSpace, name: str | None) -> NDArray[np.float32]:

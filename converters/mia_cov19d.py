@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
-from converters.labels import NO_BOXES, NO_CLASSES, NO_SPACE, one_hot
+from converters.labels import NO_SPACE, one_hot
 from converters.names import mended
 from converters.parts import official_part
 from converters.raw_files import walk_images
@@ -58,8 +58,6 @@ def _item(raw: Path, place: str, scan: _Scan, given: Collection[Split | None]) -
         image_id=mended(f"{name}-{number:04}"),
         study_id=name,
         labels=one_hot(CLASSES, label),
-        xyxy=NO_BOXES,
-        class_ids=NO_CLASSES,
         patient_id=name,
         place=place,
         official=official_part(part, given),

@@ -86,8 +86,6 @@ def _read_test(raw: Path) -> dict[str, Item]:
             image_id=image_id,
             study_id=study,
             labels=np.full(len(STUDY), np.nan, np.float32),
-            xyxy=np.zeros((0, 4)),
-            class_ids=np.zeros(0, np.int64),
             official="test",
         )
         for image_id, study in studies.items()

@@ -33,8 +33,8 @@ class Item:
     study_id: str | None
     """None where only the DICOM header tells."""
     labels: NDArray[np.float32]
-    xyxy: NDArray[np.float64]
-    class_ids: NDArray[np.int64]
+    xyxy: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 4)))
+    class_ids: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     patient_id: str | None = None
     """None where only the DICOM header tells."""
     place: str | None = None
