@@ -15,12 +15,14 @@ INDEX = "DICOMDIR"
 """Name of the index that a disc of DICOM files has; it shows nothing itself."""
 
 _MARK_AT, _MARK = 128, b"DICM"
+# What files of the times before the mark begin with: they are refused by name, a README is passed over.
+_FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 
 
 def read_tables(raw: Path) -> Tables:
     """Every DICOM file below `raw` as an image of the test split; study and patient are the header's.
 
-    A DICOM file has the mark of one, one of its suffixes, or no suffix at all.
+    A DICOM file has the mark of one, or one of its suffixes, or no suffix and the start of an old one.
     """
     places = [plain_place(raw, place) for place in walk(raw) if _is_candidate(raw, PurePosixPath(place))]
     if not places:
@@ -44,15 +46,16 @@ def read_tables(raw: Path) -> Tables:
 def _is_candidate(raw: Path, place: PurePosixPath) -> bool:
     if place.name.upper() == INDEX:
         return False
-    if not place.suffix or place.suffix.lower() in DICOM_SUFFIXES:
+    if place.suffix.lower() in DICOM_SUFFIXES:
         return True
     if not os.path.isfile(raw / place):  # a link to nothing, or a pipe, which would never end
         return False
     try:
         with open(raw / place, "rb") as stream:
-            return stream.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+            start = stream.read(_MARK_AT + len(_MARK))
     except OSError:
         return True  # refused by name when its turn comes
+    return start[_MARK_AT:] == _MARK or (not place.suffix and start[:2] in _FIRST_GROUPS)
 
 
 DICOM = Source(name="dicom", read=read_tables)

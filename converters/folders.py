@@ -26,7 +26,7 @@ _Folders = tuple[str, ...]
 def read_tables(raw: Path) -> Tables:
     """Classes are the folders' names, sorted; image = study = patient.
 
-    Folders of parts are official splits; what is missing beside train is divided from it. Folders that
+    Folders of parts are official splits; a training part without validation is divided. Folders that
     hold nothing but such parts or classes may lie around them. Images directly in test/ have unknown
     labels. A folder without images is no class.
     """

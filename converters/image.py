@@ -10,9 +10,10 @@ from siimdet.core.types import ImageSize
 from siimdet.imaging.dicom import read_radiograph
 from siimdet.imaging.grayscale import Scaling, to_grey
 from siimdet.imaging.png import read_grey
+from siimdet.imaging.radiograph import Radiograph
 
 COPIES = (".png", ".jpg", ".jpeg")
-"""Suffixes of copies whose grey levels stay as they are."""
+"""Suffixes of copies, whose grey levels stay as they are if they have 8 bits."""
 
 OTHERS = (".jpe", ".jfif", ".bmp", ".gif", ".jp2", ".tif", ".tiff", ".webp")
 """Suffixes of further images: not passed over, but refused by name unless PNG or JPEG is in them."""
@@ -54,16 +55,22 @@ class RawImage:
 
 
 def load_image(path: Path, grey: Grey) -> RawImage:
-    """Read a copy (PNG, JPEG) whose grey levels stay as they are, or a DICOM file with its grey pipeline."""
-    if path.suffix.lower() in (*COPIES, *OTHERS):
-        pixels = read_grey(path)
-        columns = {"bits": str(8 * pixels.itemsize), "photometric": ""}
+    """Read a DICOM file or a copy (PNG, JPEG) of 16 bits with the grey pipeline, one of 8 bits as it is.
+
+    What a copy of 16 bits holds is often a detector's 12: as it is it would be all but black.
+    """
+    is_dicom = path.suffix.lower() not in (*COPIES, *OTHERS)
+    if is_dicom:
+        radiograph = read_radiograph(path, voi=grey.voi)
+    elif (pixels := read_grey(path)).dtype == np.uint16:
+        radiograph = Radiograph.plain(pixels)
+    else:
+        columns = {"bits": "8", "photometric": ""}
         return RawImage(at_depth(pixels, grey.bit_depth), "", is_dicom=False, columns=columns)
-    radiograph = read_radiograph(path, voi=grey.voi)
     return RawImage(
         to_grey(radiograph, bit_depth=grey.bit_depth, scaling=grey.scaling),
         radiograph.patient_id,
-        is_dicom=True,
+        is_dicom=is_dicom,
         study_id=radiograph.study_uid,
         columns={"bits": str(radiograph.bits_stored), "photometric": radiograph.photometric},
         scaled_otherwise=grey.scaling == "window" and radiograph.voi is None,
@@ -71,9 +78,5 @@ def load_image(path: Path, grey: Grey) -> RawImage:
 
 
 def at_depth(image: NDArray[np.unsignedinteger], bit_depth: int) -> NDArray[np.unsignedinteger]:
-    """An 8- or 16-bit image at a bit depth: 0 stays 0 and full scale stays full scale."""
-    if bit_depth == 16:
-        return image if image.dtype == np.uint16 else image.astype(np.uint16) * np.uint16(257)
-    if image.dtype == np.uint8:
-        return image
-    return ((image.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    """An image u8[H, W] at 8 or 16 bits: full scale stays full scale."""
+    return image.astype(np.uint16) * np.uint16(257) if bit_depth == 16 else image

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from converters.boxes import place_boxes
 from converters.image import Grey, RawImage
-from converters.names import mended
 from converters.repair import Repair
 from converters.source import Failure, Item
 from siimdet.core.types import ImageSize
@@ -42,7 +41,7 @@ class Done:
     """What became of an image, as plain values that JSON keeps exactly.
 
     Shapes: sizes are (width, height); xyxy [N][4] px of the stored image. `columns` are the source
-    columns that its file told.
+    columns, and `study_id` and `patient_id` the ids, that its file told; an id is empty where it told none.
     """
 
     image_id: str
@@ -61,6 +60,11 @@ def image_place(image_id: str) -> str:
     return f"images/{image_id}.png"
 
 
+def label_place(image_id: str) -> str:
+    """Path of an image's YOLO labels below the data set's folder."""
+    return f"labels/{image_id}.txt"
+
+
 def convert_item(settings: Settings, task: Task) -> Done | Failure:
     """Convert one image, or say why it is refused; nothing is written then."""
     item = task.item
@@ -76,16 +80,15 @@ def convert_item(settings: Settings, task: Task) -> Done | Failure:
         return Failure(item.image_id, task.place, error.reason)
     path = settings.out / image_place(item.image_id)
     write_png(path, pixels)
-    study_id, patient_id, guessed = _owners(item, image)
     return Done(
         image_id=item.image_id,
-        study_id=study_id,
-        patient_id=patient_id,
+        study_id=image.study_id,
+        patient_id=image.patient_id,
         stored=(stored.width, stored.height),
         original=(original.width, original.height),
         xyxy=boxes.xyxy.tolist(),
         columns=image.columns,
-        repairs=[*item.repairs, *clipped, *guessed, *_scalings(item, image)],
+        repairs=[*clipped, *_scalings(item, image)],
         file_bytes=path.stat().st_size,
     )
 
@@ -99,7 +102,12 @@ def _original_size(item: Item, image: RawImage, native: ImageSize | None) -> Ima
         # A copy that was found by its stem may be of any size; one that the labels name is what they are about.
         if len(item.xyxy) and item.place is None and not image.is_dicom:
             unknown = f"unknown for this {found.width}x{found.height} copy"
-            raise SourceError(item.image_id, "original size", found=unknown, expected="a row in the table of sizes")
+            raise SourceError(
+                item.image_id,
+                "original size",
+                found=unknown,
+                expected="its original width and height beside the labels",
+            )
         return found
     # Software that obeys EXIF turns an image before it is labelled; a DICOM file is the original itself.
     turned = told != found and (told.width, told.height) == (found.height, found.width)
@@ -110,17 +118,6 @@ def _original_size(item: Item, image: RawImage, native: ImageSize | None) -> Ima
             item.image_id, "original size", found=f"{kind} of {found.width}x{found.height}", expected=expected
         )
     return told
-
-
-def _owners(item: Item, image: RawImage) -> tuple[str, str, list[Repair]]:
-    """Study and patient, from the tables or else the header; what that lacks is the next smaller group."""
-    study_id = item.study_id or mended(image.study_id or item.image_id)
-    patient_id = item.patient_id or mended(image.patient_id or study_id)
-    told = (
-        ("study_id", item.study_id or image.study_id, study_id),
-        ("patient_id", item.patient_id or image.patient_id, patient_id),
-    )
-    return study_id, patient_id, [Repair(item.image_id, *mend) for mend in told if mend[1] != mend[2]]
 
 
 def _scalings(item: Item, image: RawImage) -> list[Repair]:

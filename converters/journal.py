@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
 import siimdet
-from converters.item import Done, Settings, Task, image_place
+from converters.item import Done, Settings, Task, image_place, label_place
 from converters.repair import Repair
 from siimdet.core.files import atomic_write
 
@@ -14,25 +15,26 @@ JOURNAL = ".conversion.jsonl"
 
 
 def task_digest(settings: Settings, task: Task) -> str:
-    """SHA-256 over everything that an image's outcome depends on: raw file, labels, settings, version.
+    """SHA-256 over everything that an image's outcome depends on: raw file, boxes, settings, version.
 
-    The raw file counts by its place, size and time of change; its bytes are not read.
+    The raw file counts by its place, size and time of change; its bytes are not read. Labels, patients
+    and parts do not count: they are put together anew by every run.
     """
     item, stat = task.item, task.path.stat()
     facts = (
         *(siimdet.__version__, task.place, stat.st_size, stat.st_mtime_ns),
         *(settings.native, settings.image_size, settings.resize, settings.grey, item.copy_original),
-        *(item.image_id, item.study_id, item.patient_id, item.xyxy.tolist(), item.class_ids.tolist(), item.repairs),
+        *(item.image_id, item.xyxy.tolist()),
     )
     return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 class Journal:
-    """One JSON line per converted image, appended as it is finished."""
+    """A first line with the source, then one JSON line per converted image, appended as it is finished."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, source: str) -> None:
         """Read what an earlier run left in `out`."""
-        self._out = out
+        self._out, self._source = out, source
         self._lines: dict[str, str] = {}
         self._known: dict[str, tuple[str, Done]] = {}
         path = out / JOURNAL
@@ -40,8 +42,8 @@ class Journal:
         for line in text.splitlines():
             self._recall(line)
         if not text.endswith("\n"):
-            # A last line torn by a kill would swallow the next one.
-            self._rewrite(self._lines)
+            # There is none yet, or a kill tore its last line, which would swallow the next one.
+            self._rewrite()
 
     def finished(self, task: Task, digest: str) -> Done | None:
         """The outcome of an earlier run, if it still holds and its image is there."""
@@ -57,9 +59,17 @@ class Journal:
         with open(self._out / JOURNAL, "a", encoding="ascii") as stream:
             stream.write(line + "\n")
 
-    def settle(self, image_ids: set[str]) -> None:
-        """Keep the lines of these images, sorted: the same file whatever the order of the work."""
-        self._rewrite({image_id: line for image_id, line in self._lines.items() if image_id in image_ids})
+    def others(self, image_ids: Collection[str]) -> list[str]:
+        """The images that are recorded and none of these."""
+        return [image_id for image_id in self._lines if image_id not in image_ids]
+
+    def settle(self, image_ids: Collection[str]) -> None:
+        """Forget the other images and remove their files; sort the lines, whatever the order of the work."""
+        for image_id in self.others(image_ids):
+            (self._out / image_place(image_id)).unlink(missing_ok=True)
+            (self._out / label_place(image_id)).unlink(missing_ok=True)
+            del self._lines[image_id]
+        self._rewrite()
 
     def _recall(self, line: str) -> None:
         try:
@@ -74,6 +84,16 @@ class Journal:
         self._lines[done.image_id] = line
         self._known[done.image_id] = (digest, done)
 
-    def _rewrite(self, lines: dict[str, str]) -> None:
+    def _rewrite(self) -> None:
         with atomic_write(self._out / JOURNAL) as stream:
-            stream.writelines(lines[image_id] + "\n" for image_id in sorted(lines))
+            stream.write(json.dumps({"source": self._source}) + "\n")
+            stream.writelines(self._lines[image_id] + "\n" for image_id in sorted(self._lines))
+
+
+def read_source(path: Path) -> str | None:
+    """The source that a journal's first line names."""
+    with open(path, encoding="ascii", errors="replace") as stream:
+        try:
+            return str(json.loads(stream.readline())["source"])
+        except (ValueError, TypeError, KeyError):
+            return None

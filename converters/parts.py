@@ -1,4 +1,4 @@
-"""Official parts that folders tell of, and what is left for us to divide."""
+"""Official parts that folders or lists tell of, and what is left for us to divide."""
 
 from collections.abc import Collection
 
@@ -9,10 +9,9 @@ from siimdet.data.splits import Official
 def official_part(part: Split | None, given: Collection[Split | None]) -> Official | None:
     """What an image's part says of it, beside all the parts that the source has.
 
-    A training part without validation gives some of itself, and without a test part that too.
+    A training part without validation is divided, for a test too where there is none. One that has
+    validation stays as it is published.
     """
-    if part != "train" or {"val", "test"} <= set(given):
+    if part != "train" or "val" in given:
         return part
-    if "val" in given:
-        return "train_test"
     return "train_val" if "test" in given else None

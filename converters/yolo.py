@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from converters.labels import present
 from converters.lists import is_plain, read_lines
 from converters.names import image_ids, renamings
+from converters.parts import official_part
 from converters.raw_files import DICOM_SUFFIXES, SUFFIXES, walk_images
 from converters.source import Item, Source, Tables
 from converters.yolo_yaml import DATA_YAML, Description, read_description
@@ -32,7 +33,10 @@ _DECIMALS = 6
 
 
 def read_tables(raw: Path) -> Tables:
-    """Classes in the order of data.yaml; the parts that it names are official; image = study = patient."""
+    """Classes in the order of data.yaml; image = study = patient.
+
+    The parts that it names are official; a training part without validation is divided.
+    """
     described = read_description(raw / DATA_YAML)
     parts: dict[str, Split] = {}
     for split in SPLITS:
@@ -62,7 +66,7 @@ def _item(raw: Path, place: str, image_id: str, part: Split, described: Descript
         class_ids=class_ids,
         patient_id=image_id,
         place=place,
-        official=part,
+        official=official_part(part, [split for split, entries in described.parts.items() if entries]),
         columns={"file": place},
         repairs=renamings(place, image_id),
     )

@@ -13,6 +13,11 @@ from typing import IO, Any
 
 from siimdet.errors import SourceError, UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
+
 MAX_ID = 200
 """Characters of an id, at most."""
 _SAFE_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID}}}")
@@ -47,6 +52,30 @@ def atomic_write(path: Path | str, mode: str = "w") -> Iterator[IO[Any]]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(path, "file", found=error.strerror, expected="room to write it") from error
         raise
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[bool]:
+    """Keep a folder for this process until the block ends; yields False if another process has it.
+
+    The lock is advisory, and ends with the process however that ends. Where the system has no such
+    locks it is always free.
+    """
+    if fcntl is None:
+        yield True
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                yield False
+                return
+            # Some network file systems know no locks.
+        yield True
+    finally:
+        os.close(handle)
 
 
 def read_json(path: Path, *, kind: type[UserError], what: str) -> Any:

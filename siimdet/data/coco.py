@@ -26,10 +26,20 @@ def coco_ids(dataset: Dataset) -> dict[str, int]:
 
 
 def write_annotations(
-    path: Path, records: Sequence[ImageRecord], boxes: Mapping[str, BoxLabels], classes: LabelSpace
+    path: Path,
+    records: Sequence[ImageRecord],
+    boxes: Mapping[str, BoxLabels],
+    classes: LabelSpace,
+    *,
+    ids: Mapping[str, int] | None = None,
+    further: tuple[str, ...] = (),
 ) -> None:
-    """Write annotations.json, images without boxes included."""
-    ids = _numbered(records)
+    """Write annotations.json, images without boxes included.
+
+    For other readers than ours `ids` may give other integer ids by image id, and `further` name attributes
+    of the records to add to the image entries.
+    """
+    ids = ids or _numbered(records)
     ordered = sorted(records, key=lambda record: record.image_id)
     annotations = []
     for record in ordered:
@@ -47,6 +57,7 @@ def write_annotations(
             )
     images = [
         {"id": ids[r.image_id], "file_name": r.path, "width": r.stored.width, "height": r.stored.height}
+        | {name: getattr(r, name) for name in further}
         for r in ordered
     ]
     categories = [{"id": i + 1, "name": name} for i, name in enumerate(classes.names)]

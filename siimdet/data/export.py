@@ -5,21 +5,23 @@ and by COCO and CSV the patients and studies too, for which YOLO has no place.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from siimdet.core.files import atomic_write, read_json
-from siimdet.core.types import SPLITS
+from siimdet.core.files import atomic_write
 from siimdet.data.coco import write_annotations
 from siimdet.data.dataset import ANNOTATIONS, HEADER, Dataset
 from siimdet.data.table import write_table
-from siimdet.data.yolo import DATA_YAML, label_path, write_yolo
+from siimdet.data.yolo import check_depth, write_yolo
 from siimdet.errors import DatasetError
 
 BOXES, CLASSES = "boxes.csv", "classes.csv"
+MARK = ".siimdet-export"
+"""Marks a folder as an export, with the format and the fingerprint of what is in it."""
 
 _INTEGER = re.compile("-?[0-9]{1,18}")
 
@@ -39,46 +41,40 @@ def export(dataset: Dataset, format_name: str, out: Path) -> None:
     if not dataset.classes.names:
         expected = "classes of boxes; image labels are in its manifest.csv"
         raise DatasetError(dataset.root / HEADER, "classes", found="none", expected=expected)
-    _check_out(dataset, out)
+    if format_name == "yolo":
+        check_depth(dataset)
+    _claim(dataset, format_name, out)
     FORMATS[format_name](dataset, out)
     for record in dataset.records:
         _copy(dataset.root / record.path, out / record.path)
 
 
-def _check_out(dataset: Dataset, out: Path) -> None:
-    """Refuse to write over, or beside, other people's labels and images."""
-    if (out / HEADER).exists() or out.resolve() == dataset.root.resolve():
-        raise DatasetError(out, "--out", found="a data set of siimdet", expected="another folder")
-    ours = {out / name for name in (ANNOTATIONS, BOXES, CLASSES, DATA_YAML, *(f"{split}.txt" for split in SPLITS))}
-    for record in dataset.records:
-        ours |= {out / record.path, label_path(out, record)}
-    for path in sorted(out.rglob("*")):
-        if path.is_file() and path not in ours and path.name[0] != ".":
-            expected = "an empty folder, or one that this data set was written to"
-            raise DatasetError(out, "--out", found=path.relative_to(out), expected=expected)
+def _claim(dataset: Dataset, format_name: str, out: Path) -> None:
+    """Mark an empty folder as this export; refuse one that is anything else."""
+    mark = json.dumps({"format": format_name, "fingerprint": dataset.fingerprint}) + "\n"
+    path = out / MARK
+    if out.exists() and (not out.is_dir() or os.listdir(out)):
+        known = path.is_file() and path.read_text(encoding="utf-8", errors="replace") == mark
+        if not known:
+            expected = "a new folder, or one that this very data set was written to in this format"
+            raise DatasetError(out, "--out", found="other files", expected=expected)
+    with atomic_write(path) as stream:
+        stream.write(mark)
 
 
 def _write_coco(dataset: Dataset, out: Path) -> None:
     """annotations.json with the split, patient and study of every image; ids of a COCO source come back."""
-    path = out / ANNOTATIONS
-    write_annotations(path, dataset.records, dataset.boxes, dataset.classes)
-    content = read_json(path, kind=DatasetError, what="a COCO file")
-    numbers = _source_numbers(dataset)
-    for entry, record in zip(content["images"], dataset.records, strict=True):
-        entry |= {"split": record.split, "patient_id": record.patient_id, "study_id": record.study_id}
-        entry["id"] = numbers.get(entry["id"], entry["id"])
-    for entry in content["annotations"]:
-        entry["image_id"] = numbers.get(entry["image_id"], entry["image_id"])
-    with atomic_write(path) as stream:
-        stream.write(json.dumps(content, separators=(",", ":")) + "\n")
+    further = ("split", "patient_id", "study_id")
+    path, ids = out / ANNOTATIONS, _source_ids(dataset)
+    write_annotations(path, dataset.records, dataset.boxes, dataset.classes, ids=ids, further=further)
 
 
-def _source_numbers(dataset: Dataset) -> dict[int, int]:
-    """The source's own integer id by ours; empty unless every image has one."""
-    cells = [record.source.get("coco_id", "") for record in dataset.records]
-    if not all(_INTEGER.fullmatch(cell) for cell in cells) or len(set(cells)) < len(cells):
-        return {}
-    return {number: int(cell) for number, cell in enumerate(cells, start=1)}
+def _source_ids(dataset: Dataset) -> dict[str, int] | None:
+    """The source's own integer ids; None unless every image has one."""
+    cells = {record.image_id: record.source.get("coco_id", "") for record in dataset.records}
+    if not all(map(_INTEGER.fullmatch, cells.values())) or len(set(cells.values())) < len(cells):
+        return None
+    return {image_id: int(cell) for image_id, cell in cells.items()}
 
 
 def _write_csv(dataset: Dataset, out: Path) -> None:

@@ -5,6 +5,7 @@ image with twelve digits, so that pixels agree with annotations.json to 1e-6. ul
 label by swapping /images/ for /labels/ in the image's path, and takes a missing one for "no boxes".
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from siimdet.data.dataset import Dataset, by_split
 from siimdet.errors import DatasetError
 
 DATA_YAML = "data.yaml"
+LABELS = "labels"
 
 
 def write_yolo(dataset: Dataset) -> None:
@@ -24,7 +26,7 @@ def write_yolo(dataset: Dataset) -> None:
 
     Raises: DatasetError for a 16-bit data set.
     """
-    _check_depth(dataset)
+    check_depth(dataset)
     for record in dataset.records:
         _write_text(label_path(dataset.root, record), label_lines(dataset.boxes[record.image_id]))
     for split in SPLITS:
@@ -35,9 +37,13 @@ def write_yolo(dataset: Dataset) -> None:
 
 
 def remove_yolo(dataset: Dataset) -> None:
-    """Remove data.yaml and the lists that an earlier conversion at 8 bits left, which no longer hold."""
+    """Remove the view that an earlier conversion at 8 bits left, which no longer holds."""
     for name in (DATA_YAML, *(f"{split}.txt" for split in SPLITS)):
         (dataset.root / name).unlink(missing_ok=True)
+    for record in dataset.records:
+        label_path(dataset.root, record).unlink(missing_ok=True)
+    if (dataset.root / LABELS).is_dir() and not os.listdir(dataset.root / LABELS):
+        (dataset.root / LABELS).rmdir()
 
 
 def write_yolo_lists(folder: Path, dataset: Dataset, train: Sequence[ImageRecord], val: Sequence[ImageRecord]) -> Path:
@@ -46,7 +52,7 @@ def write_yolo_lists(folder: Path, dataset: Dataset, train: Sequence[ImageRecord
     For trainings on other parts than the split columns: folds, excluded patients.
     Raises: DatasetError for a 16-bit data set or one whose labels/ is not complete.
     """
-    _check_depth(dataset)
+    check_depth(dataset)
     root = dataset.root.resolve()
     for name, records in (("train", train), ("val", val)):
         for record in records:
@@ -60,7 +66,7 @@ def write_yolo_lists(folder: Path, dataset: Dataset, train: Sequence[ImageRecord
 
 def label_path(root: Path, record: ImageRecord) -> Path:
     """Where the labels of an image are: images/a.png to labels/a.txt."""
-    return root / "labels" / Path(record.path).relative_to("images").with_suffix(".txt")
+    return root / LABELS / Path(record.path).relative_to("images").with_suffix(".txt")
 
 
 def label_lines(boxes: BoxLabels) -> str:
@@ -69,7 +75,8 @@ def label_lines(boxes: BoxLabels) -> str:
     return "".join(f"{class_id} {' '.join(f'{value:.12g}' for value in box)}\n" for class_id, box in rows)
 
 
-def _check_depth(dataset: Dataset) -> None:
+def check_depth(dataset: Dataset) -> None:
+    """Raise DatasetError for a 16-bit data set."""
     if dataset.bit_depth != 8:
         expected = "8 for YOLO: ultralytics flattens 16-bit images without a word"
         raise DatasetError(dataset.root / "dataset.json", "bit_depth", found=dataset.bit_depth, expected=expected)

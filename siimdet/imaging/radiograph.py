@@ -68,6 +68,21 @@ class Radiograph:
     padding: tuple[int, int] | None
     """First and last stored value, inclusive, of pixels that show nothing."""
 
+    @classmethod
+    def plain(cls, pixels: NDArray[np.unsignedinteger]) -> "Radiograph":
+        """Unsigned pixels u8[H, W] or u16[H, W] of which nothing more is known; low values are dark."""
+        return cls(
+            ids=HeaderIds("", "", "", ""),
+            pixels=pixels,
+            bits_stored=8 * pixels.itemsize,
+            signed=False,
+            photometric="",
+            inverted=False,
+            modality=(1.0, 0.0),
+            voi=None,
+            padding=None,
+        )
+
     @property
     def patient_id(self) -> str:
         """PatientID (0010,0020)."""

@@ -140,7 +140,7 @@ def test_a_killed_run_leaves_nothing_behind_after_the_next(siim_raw, tmp_path):
     for name in ("manifest.csv", "dataset.json", "images/a1.png"):
         (out / name).unlink()
     lines = (out / JOURNAL).read_text().splitlines()
-    (out / JOURNAL).write_text("\n".join([*lines[:2], lines[2][:40]]))
+    (out / JOURNAL).write_text("\n".join([*lines[:3], lines[3][:40]]))
     (out / "images" / ".b1.png.abcd_123").write_bytes(b"half an image")
     again = convert(SOURCES["siim"], siim_raw, out)
     assert (again.converted, again.resumed) == (3, 1)
@@ -203,7 +203,7 @@ def test_a_reduced_copy_takes_its_original_size_from_the_table(siim_raw, tmp_pat
     assert failure == [
         "c1",
         "train_png/c1.png",
-        "original size: found unknown for this 50x40 copy, expected a row in the table of sizes",
+        "original size: found unknown for this 50x40 copy, expected its original width and height beside the labels",
     ]
 
 

@@ -77,7 +77,7 @@ def test_reduced_copies_need_their_original_size(vinbig, tmp_path, rows_of):
         path.unlink()
     dataset = convert(SOURCES["csv"], vinbig, tmp_path / "out", workers=1).dataset
     assert [r.image_id for r in dataset.records] == ["a1"]
-    reason = "original size: found unknown for this 8x6 copy, expected a row in the table of sizes"
+    reason = "original size: found unknown for this 8x6 copy, expected its original width and height beside the labels"
     assert [row[2] for row in rows_of(tmp_path / "out" / "failures.csv")] == [reason, reason]
 
 

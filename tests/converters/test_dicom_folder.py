@@ -85,13 +85,14 @@ def test_what_claims_to_be_dicom_is_refused_by_name(raw, tmp_path, rows_of):
     (raw / "empty.DCM").write_bytes(b"")
     (raw / "README").write_text("no suffix, no radiograph")
     (raw / "gone.dcm").symlink_to(raw / "nowhere")
+    (raw / "old").write_bytes(b"\x08\x00" + whole[400:])
     summary = convert(SOURCES["dicom"], raw, tmp_path / "out", workers=1)
     assert (summary.converted, summary.failures) == (5, 4)
     reasons = {row[1]: row[2] for row in rows_of(tmp_path / "out" / "failures.csv")}
     assert reasons["gone.dcm"] == "image file: found none, expected gone.dcm"
     assert reasons["empty.DCM"].startswith("file: found 0 bytes")
     assert {name for name, reason in reasons.items() if "expected" in reason} == {
-        *("cut.dcm", "empty.DCM", "README", "gone.dcm")
+        *("cut.dcm", "empty.DCM", "old", "gone.dcm")
     }
 
 

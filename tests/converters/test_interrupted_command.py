@@ -1,5 +1,7 @@
 """The whole command killed half-way, a worker killed, one worker or two, a cluster: always the same bytes."""
 
+import importlib
+import json
 import logging
 import os
 import signal
@@ -15,6 +17,7 @@ import pytest
 from converters.cluster import run_on_cluster
 from converters.journal import JOURNAL
 from converters.pool import Crash
+from siimdet.errors import UserError
 from siimdet.imaging.dicom_write import write_radiograph
 
 IMAGES = 40
@@ -65,8 +68,9 @@ def wait_until(holds: Callable[[], object]) -> None:
 
 
 def lines_of_journal(out: Path) -> int:
+    """Images recorded: the first line names the source."""
     path = out / JOURNAL
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+    return max(path.read_bytes().count(b"\n") - 1, 0) if path.exists() else 0
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +143,48 @@ def test_a_task_that_kills_every_worker_is_named_and_the_others_finish(cluster):
 def test_an_error_on_the_cluster_is_raised(cluster):
     with pytest.raises(RuntimeError, match="conversion failed on one"):
         list(run_on_cluster(int, ["one"], address=cluster))
+
+
+NAP = """
+import time
+
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+"""
+
+
+@pytest.mark.parametrize(("lost", "complaint"), [("worker", "no worker for 1 s"), ("scheduler", "its scheduler gone")])
+def test_a_cluster_that_goes_away_is_one_clear_line(tmp_path, monkeypatch, lost, complaint):
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    monkeypatch.setattr("converters.cluster._PATIENCE_S", 1)
+    (tmp_path / "nap.py").write_text(NAP)
+    monkeypatch.syspath_prepend(tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    file = tmp_path / "scheduler.json"
+    options = ["--scheduler-file", str(file)]
+    address = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-show"]
+    started = [
+        subprocess.Popen([*dask_tool("scheduler"), *options, *address], env=environment, stderr=subprocess.DEVNULL)
+    ]
+    try:
+        wait_until(file.exists)
+        worker = [*dask_tool("worker"), *options, "--no-nanny", "--no-dashboard", "--nthreads", "1"]
+        started.append(subprocess.Popen(worker, env=environment, stderr=subprocess.DEVNULL))
+        where = json.loads(file.read_text())["address"]
+        results = run_on_cluster(importlib.import_module("nap").nap, [0.0, 60.0], address=where)
+        assert next(results) == (0.0, 0.0)
+        started[1 if lost == "worker" else 0].kill()
+        with pytest.raises(UserError, match=f"--cluster: found {complaint}, expected a cluster that stays"):
+            next(results)
+    finally:
+        for process in reversed(started):
+            process.kill()
+            process.wait()
+
+
+def dask_tool(name: str) -> list[str]:
+    return [sys.executable, "-m", "distributed.cli.dask_" + name]
 
 
 @pytest.mark.parametrize("address", ["nonsense://x", "127.0.0.1:9"])

@@ -89,7 +89,7 @@ def test_lists_of_paths(tmp_path, pictures):
 def test_a_raw_folder_below_one_called_images(tmp_path, pictures):
     raw = pictures(tmp_path / "images" / "raw", "train/a.png")
     texts(raw, {"data.yaml": f"train: train\n{NAMES}", "train/a.txt": "0 .5 .5 1 1"})
-    assert boxes_of(raw)["a"] == ("train", [0], [[0, 0, 16, 12]])
+    assert boxes_of(raw)["a"] == (None, [0], [[0, 0, 16, 12]])  # a training part alone is divided
 
 
 def test_borders_survive_rounding_without_a_repair(roboflow, tmp_path, rows_of):

@@ -1,6 +1,7 @@
 """`siimdet write`: a data set as COCO, YOLO or CSV, with copies of its images and of nothing else."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,9 @@ from pycocotools.coco import COCO
 
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize, LabelSpace
 from siimdet.data.dataset import Dataset
-from siimdet.data.export import export
+from siimdet.data.export import MARK, export
 from siimdet.data.manifest import write_dataset
-from siimdet.errors import DatasetError, UserError
+from siimdet.errors import DatasetError
 from siimdet.imaging.png import write_png
 
 SPACE = LabelSpace("things", ("heart", "lung"))
@@ -68,7 +69,7 @@ def test_labels_beside_copies_of_the_images_and_a_second_run_changes_nothing(tmp
     for _ in range(2):
         export(dataset, format_name, tmp_path / "out")
         written = files_of(tmp_path / "out")
-        assert written.keys() == IMAGES | labels
+        assert written.keys() == IMAGES | labels | {MARK}
         assert {name: written[name] for name in IMAGES} == {name: before[name] for name in IMAGES}
     assert files_of(dataset.root) == before
 
@@ -140,8 +141,8 @@ def test_what_others_have_in_the_folder_is_not_written_over(tmp_path, place):
     before = files_of(tmp_path / "out")
     with pytest.raises(DatasetError) as caught:
         export(make(tmp_path / "set"), "coco", tmp_path / "out")
-    expected = "an empty folder, or one that this data set was written to"
-    assert str(caught.value) == f"{tmp_path / 'out'}: --out: found {place}, expected {expected}"
+    expected = "a new folder, or one that this very data set was written to in this format"
+    assert str(caught.value) == f"{tmp_path / 'out'}: --out: found other files, expected {expected}"
     assert files_of(tmp_path / "out") == before
 
 
@@ -149,14 +150,41 @@ def test_a_data_set_is_not_written_over(tmp_path):
     dataset = make(tmp_path / "set")
     make(tmp_path / "other")
     for out in (tmp_path / "set", tmp_path / "set" / "images" / "..", tmp_path / "other"):
-        with pytest.raises(DatasetError, match="--out: found a data set of siimdet, expected another folder"):
+        with pytest.raises(DatasetError, match="--out: found other files, expected a new folder"):
             export(dataset, "coco", out)
+
+
+def test_the_raw_set_that_it_came_from_is_not_written_over(tmp_path):
+    # All of its names are ours too, but its images are not.
+    export(make(tmp_path / "set"), "coco", tmp_path / "raw")
+    (tmp_path / "raw" / MARK).unlink()
+    before = files_of(tmp_path / "raw")
+    with pytest.raises(DatasetError, match="--out: found other files"):
+        export(make(tmp_path / "other"), "coco", tmp_path / "raw")
+    assert files_of(tmp_path / "raw") == before
+
+
+def test_an_export_of_other_data_or_another_format_is_not_written_over(tmp_path):
+    export(make(tmp_path / "set"), "coco", tmp_path / "out")
+    for dataset, format_name in (
+        (make(tmp_path / "set"), "csv"),
+        (make(tmp_path / "x", coco_ids=("7", "8", "9")), "coco"),
+    ):
+        with pytest.raises(DatasetError, match="--out: found other files"):
+            export(dataset, format_name, tmp_path / "out")
+
+
+def test_a_data_set_without_classes_of_boxes_is_one_clear_line(tmp_path):
+    dataset = replace(make(tmp_path / "set"), classes=LabelSpace("none", ()))
+    with pytest.raises(DatasetError, match=r"dataset\.json: classes: found none, expected classes of boxes"):
+        export(dataset, "coco", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_missing_image_and_a_file_in_the_way_are_one_clear_line(tmp_path):
     dataset = make(tmp_path / "set")
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="expected a place to write to"):
+    with pytest.raises(DatasetError, match="--out: found other files, expected a new folder"):
         export(dataset, "csv", tmp_path / "file")
     (dataset.root / "images" / "b.png").unlink()
     with pytest.raises(DatasetError, match=r"b\.png: image: found No such file or directory, expected the image of"):
