@@ -59,13 +59,9 @@ class Journal:
         with open(self._out / JOURNAL, "a", encoding="ascii") as stream:
             stream.write(line + "\n")
 
-    def others(self, image_ids: Collection[str]) -> list[str]:
-        """The images that are recorded and none of these."""
-        return [image_id for image_id in self._lines if image_id not in image_ids]
-
     def settle(self, image_ids: Collection[str]) -> None:
-        """Forget the other images and remove their files; sort the lines, whatever the order of the work."""
-        for image_id in self.others(image_ids):
+        """Forget all but these images and remove their files; sort the lines, whatever the order of the work."""
+        for image_id in self._lines.keys() - set(image_ids):
             (self._out / image_place(image_id)).unlink(missing_ok=True)
             (self._out / label_place(image_id)).unlink(missing_ok=True)
             del self._lines[image_id]

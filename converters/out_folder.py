@@ -40,7 +40,9 @@ def _owner(out: Path, newcomer: str) -> str | None:
         return str(read_header(out / HEADER).get("source"))
     if (out / JOURNAL).is_file():
         return read_source(out / JOURNAL)
-    return None if os.listdir(out) else newcomer
+    # A kill in the first moment leaves nothing but the journal's temporary file.
+    others = [name for name in os.listdir(out) if not name.startswith(f".{JOURNAL}.")]
+    return None if others else newcomer
 
 
 def _sweep(out: Path) -> None:

@@ -90,11 +90,13 @@ def convert(
         # Where the labels name every patient, too many folds are said before hours of work.
         division = divide(items, owners, where=raw, folds=folds, seed=seed) if len(owners) == len(items) else None
         settings = Settings(out, source.load, source.native, image_size, resize, Grey(bit_depth, scaling, voi))
-        done, refused, resumed = _run(
-            settings, Journal(out, source.name), tasks, _work(settings, workers or _cores(), cluster), progress
-        )
+        journal, work = Journal(out, source.name), _work(settings, workers or _cores(), cluster)
+        done, refused, resumed = _run(settings, journal, tasks, work, progress)
         owners = owners_of(items, done)
         division = division or divide(items, owners, where=raw, folds=folds, seed=seed)
+        (out / HEADER).unlink(missing_ok=True)
+        # What the labels still have is kept though this run leaves it out: its file may be away for now.
+        journal.settle({item.image_id for item in items} - {failure.image_id for failure in refused})
         failures = sorted([*missing, *refused])
         repairs = list_repairs(items, done, owners, source.native)
         write_table(out / "failures.csv", ("id", "path", "reason"), failures)
@@ -160,9 +162,6 @@ def _run(
             refused.append(result)
         if progress is not None:
             progress(len(done) + len(refused), len(tasks))
-    if journal.others(done):
-        header.unlink(missing_ok=True)
-    journal.settle(done)
     return done, refused, resumed
 
 

@@ -39,7 +39,7 @@ def test_a_withdrawn_image_leaves_nothing_behind(rsna_raw, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("options", [{"limit": 1}, {"bit_depth": 16}, {"image_size": 40}, {"folds": 2}])
+@pytest.mark.parametrize("options", [{"bit_depth": 16}, {"image_size": 40}, {"folds": 2}])
 def test_other_options_give_what_a_fresh_run_gives(rsna_raw, tmp_path, options):
     convert(SOURCES["rsna"], rsna_raw, tmp_path / "out")
     convert(SOURCES["rsna"], rsna_raw, tmp_path / "out", **options)
@@ -53,6 +53,29 @@ def test_a_file_that_broke_since_takes_its_image_along(rsna_raw, tmp_path):
     assert convert(SOURCES["rsna"], rsna_raw, tmp_path / "out").failures == 1
     assert not (tmp_path / "out" / "images" / "n2.png").exists()
     assert not (tmp_path / "out" / "labels" / "n2.txt").exists()
+
+
+@pytest.mark.parametrize("absent", [False, True])
+def test_what_a_run_leaves_out_is_not_done_again(rsna_raw, tmp_path, absent):
+    whole = convert(SOURCES["rsna"], rsna_raw, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    path = next(rsna_raw.rglob("n2.png"))
+    if absent:
+        path.rename(tmp_path / "n2.png")
+    part = convert(SOURCES["rsna"], rsna_raw, tmp_path / "out", **({"present_only": True} if absent else {"limit": 1}))
+    assert len(part.dataset.records) < len(whole.dataset.records)
+    if absent:
+        (tmp_path / "n2.png").rename(path)
+    again = convert(SOURCES["rsna"], rsna_raw, tmp_path / "out")
+    assert (again.converted, again.resumed) == (0, 3)
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_run_killed_in_its_first_moment_is_no_stranger(rsna_raw, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f".{JOURNAL}.abcd_123").write_text("")
+    assert convert(SOURCES["rsna"], rsna_raw, tmp_path / "out").converted == 3
+    assert not list((tmp_path / "out").glob(f".{JOURNAL}.*"))
 
 
 def test_patients_labels_and_folds_change_without_reading_an_image_again(rsna_raw, tmp_path, change):
