@@ -10,16 +10,17 @@ within, in one data set:
       in each; patients_across_folds, studies_across_folds the same with `folds`. All of them leak.
   same_images  `left` and `right`, the image ids, and the `patients`, `splits` and `folds` of both; the
       `similarity` of what they show, whether they are `identical` to the pixel or one `inverted`, the negative
-      of the other. They leak if the splits or the folds differ. A group of copies is reported as its first
-      image with each other one.
-against, for each other data set, its `root`, `source` and `fingerprint`:
+      of the other. They leak if the splits or the folds differ. Of a group of copies not every pair is
+      reported, but every image, and with one that it leaks to.
+against, for each other data set, its folder's name as `root`, its `source` and `fingerprint`:
   patients, studies  ids that are in both, with `splits` here and `against_splits` there. Ids are compared
-      within one source alone, since others number from 1 too; patients also between RSNA and NIH, where
-      converted RSNA images carry their NIH patient.
+      within one published archive alone: other sources take them from file names, which number from 1 in each.
+      Patients also between RSNA and NIH, where converted RSNA images carry their NIH patient.
   mapped_images  pairs that RSNA's column `nih_image` names, `left` the one here, in either direction.
   same_images  pairs found by their pixels, as above.
       All of these leak if they train on the one side and are for evaluation, val or test, on the other.
 leaks  the number of findings that leak; one image may be in several.
+leaking_images  the number of images of this data set that are in any of them: in a pair, or of such a patient or study.
 """
 
 from collections import Counter, defaultdict
@@ -28,13 +29,19 @@ from typing import Any
 
 from siimdet.core.types import SPLITS, ImageRecord
 from siimdet.data.dataset import Dataset
-from siimdet.data.same_images import Copy, copies_between, copies_within, read_prints
+from siimdet.data.look_alikes import Copy
+from siimdet.data.prints import read_prints
+from siimdet.data.same_images import copies_between, copies_within
 
 NIH, RSNA = "nih", "rsna"
+ARCHIVES = frozenset({"siim", RSNA, NIH, "covidx", "covid-ct", "mia-cov19d"})
+"""Sources that are one published archive, in which an id means one patient or study."""
+
 NIH_IMAGE = "nih_image"
 """Source column of RSNA: the image's id in the NIH set, or nothing."""
 
 _Finding = dict[str, Any]
+_Checks = dict[str, list[_Finding]]
 
 
 def audit(
@@ -55,24 +62,39 @@ def audit(
             progress(done, total)
 
     prints = [read_prints(each.root, each.records, read=count) for each in everything]
-    copies = [copies_within(each) for each in prints]
+    copies = [copies_within(each, _parted) for each in prints]
     within = _within(dataset, copies[0])
     others = [
-        _against(dataset, other, copies_between(prints[0], prints[i], copies[0], copies[i]))
+        _against(dataset, other, copies_between(prints[0], prints[i], copies[0], copies[i], _crosses))
         for i, other in enumerate(against, start=1)
     ]
     findings = [finding for checks in (within, *others) for found in checks.values() for finding in found]
     return {
         "within": within,
         "against": [
-            {"root": str(other.root), "source": other.source, "fingerprint": other.fingerprint, **checks}
+            {"root": other.root.absolute().name, "source": other.source, "fingerprint": other.fingerprint, **checks}
             for other, checks in zip(against, others, strict=True)
         ],
         "leaks": sum(finding["leak"] for finding in findings),
+        "leaking_images": len(_leaking_images(dataset, within, others)),
     }
 
 
-def _within(dataset: Dataset, copies: Iterable[Copy]) -> dict[str, list[_Finding]]:
+def _leaking_images(dataset: Dataset, within: _Checks, others: Iterable[_Checks]) -> set[str]:
+    images: set[str] = set()
+    ids: dict[str, set[str]] = {"patient_id": set(), "study_id": set()}
+    for sides, checks in ((("left", "right"), within), *((("left",), checks) for checks in others)):
+        for finding in (finding for found in checks.values() for finding in found if finding["leak"]):
+            images.update(finding[side] for side in sides if side in finding)
+            for id_field, names in ids.items():
+                names.update([finding[id_field]] if id_field in finding else ())
+    for record in dataset.records:
+        if record.patient_id in ids["patient_id"] or record.study_id in ids["study_id"]:
+            images.add(record.image_id)
+    return images
+
+
+def _within(dataset: Dataset, copies: Iterable[Copy]) -> _Checks:
     records = dataset.records
     return {
         "patients_across_splits": _across(records, "patient_id", "split"),
@@ -83,12 +105,13 @@ def _within(dataset: Dataset, copies: Iterable[Copy]) -> dict[str, list[_Finding
     }
 
 
-def _against(dataset: Dataset, other: Dataset, copies: Iterable[Copy]) -> dict[str, list[_Finding]]:
+def _against(dataset: Dataset, other: Dataset, copies: Iterable[Copy]) -> _Checks:
     sources = {dataset.source, other.source}
     pairs = ((dataset.records[copy.left], other.records[copy.right], copy) for copy in copies)
+    one_archive = len(sources) == 1 and sources <= ARCHIVES
     return {
-        "patients": _shared(dataset, other, "patient_id") if len(sources) == 1 or sources == {NIH, RSNA} else [],
-        "studies": _shared(dataset, other, "study_id") if len(sources) == 1 else [],
+        "patients": _shared(dataset, other, "patient_id") if one_archive or sources == {NIH, RSNA} else [],
+        "studies": _shared(dataset, other, "study_id") if one_archive else [],
         "mapped_images": [_pair(left, right, {}, _crosses(left, right)) for left, right in _mapped(dataset, other)],
         "same_images": [_pair(left, right, _likeness(copy), _crosses(left, right)) for left, right, copy in pairs],
     }
@@ -129,10 +152,7 @@ def _mapped(dataset: Dataset, other: Dataset) -> list[tuple[ImageRecord, ImageRe
 
 
 def _copies_here(left: ImageRecord, right: ImageRecord, copy: Copy) -> _Finding:
-    folds = [left.fold, right.fold]
-    across_folds = None not in folds and left.fold != right.fold
-    details = {"folds": folds, **_likeness(copy)}
-    return _pair(left, right, details, left.split != right.split or across_folds)
+    return _pair(left, right, {"folds": [left.fold, right.fold], **_likeness(copy)}, _parted(left, right))
 
 
 def _pair(left: ImageRecord, right: ImageRecord, details: Mapping[str, Any], leak: bool) -> _Finding:
@@ -143,6 +163,12 @@ def _pair(left: ImageRecord, right: ImageRecord, details: Mapping[str, Any], lea
 
 def _likeness(copy: Copy) -> dict[str, Any]:
     return {"similarity": copy.similarity, "identical": copy.identical, "inverted": copy.inverted}
+
+
+def _parted(left: ImageRecord, right: ImageRecord) -> bool:
+    """Whether the split or the fold keeps two images of one data set apart."""
+    folds = {left.fold, right.fold}
+    return left.split != right.split or (None not in folds and len(folds) == 2)
 
 
 def _crosses(left: ImageRecord, right: ImageRecord) -> bool:

@@ -1,14 +1,17 @@
 """Is one radiograph a copy of another? A small print of an image, and how alike two prints are.
 
-A copy may be compressed, resized, windowed, brightened, given another gamma, inverted, or trimmed or
-framed by a few per cent. The print is a thumbnail of grey ranks, which no change of contrast moves that
+A copy may be compressed, resized, windowed, brightened, given another gamma, inverted, stretched, or trimmed
+or framed by a few per cent. The print is a thumbnail of grey ranks, which no change of contrast moves that
 keeps the order of the greys. The lungs' outline and the edges of a frame are alike in most radiographs; so
 a band of finer details counts alone, and every neighbourhood weighs the same (difference of Gaussians;
 local contrast normalisation, Jarrett et al., ICCV 2009).
 
-The code of a print, its low DCT coefficients as in pHash (Zauner 2010), serves to find the few pairs worth
-a look by cosine similarity. `similarity` is the look: it lays one print onto the other and correlates them.
+The codes of a print, the low DCT coefficients as in pHash (Zauner 2010) of the whole and of windows in it, serve
+to find the few pairs worth a look by cosine similarity: what one copy lost at its edges, a window of the other
+lacks too. `similarity` is the look: it lays one print onto the other and correlates them.
 """
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -36,9 +39,23 @@ _FLOOR = 0.05
 _LEAST_DETAIL = 0.18
 # DCT frequencies of the code, in half periods per side. More tell more apart, fewer bear more trimming.
 _FREQUENCIES = 24
-# Gauss-Newton steps, and bounds of scale and of shift in px: a tenth of a side trimmed off is the most.
+# Gauss-Newton steps, and bounds of scale and of shift in px: a fifth of a side trimmed off is the most.
 _STEPS = 4
-_BOUNDS = np.array([[0.9, -4, 0.9, -4], [1.1, 4, 1.1, 4]])
+_BOUNDS = np.array([[0.8, -7, 0.8, -7], [1.25, 7, 1.25, 7]])
+# Shares of the sides that the windows of the codes lack at the left, top, right and bottom. A code bears another 2 %.
+_WINDOWS = (
+    (0.0, 0.0, 0.0, 0.0),
+    (0.03, 0.03, 0.03, 0.03),
+    (0.06, 0.06, 0.06, 0.06),
+    (0.09, 0.0, 0.0, 0.0),
+    (0.0, 0.09, 0.0, 0.0),
+    (0.0, 0.0, 0.09, 0.0),
+    (0.0, 0.0, 0.0, 0.09),
+    (0.08, 0.0, 0.08, 0.0),
+    (0.0, 0.08, 0.0, 0.08),
+)
+WINDOWS = len(_WINDOWS)
+"""Codes of a print; the first is that of the whole."""
 
 
 def print_of(image: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
@@ -57,27 +74,55 @@ def print_of(image: NDArray[np.unsignedinteger]) -> NDArray[np.uint8]:
     return np.rint(ranks[levels] * 255).astype(np.uint8)
 
 
-def code_of(ranks: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The code f32[CODE_LENGTH] of a print u8[64, 64]: a unit vector, or zeros if it shows too little.
+def codes_of(ranks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The codes f32[WINDOWS, CODE_LENGTH] of a print u8[64, 64]: unit vectors, or zeros for what shows too little.
 
-    The code of the inverted image is its negative.
+    The codes of the inverted image are their negatives.
     """
-    details = _details(_centred(ranks), _DETAIL)
+    whole = _centred(ranks)
+    return np.stack([_code(_warp(whole, place)) for place in _PLACES])
+
+
+def closest(
+    first: NDArray[np.floating], second: NDArray[np.floating]
+) -> tuple[float, tuple[float, float, float, float]]:
+    """Of the codes [WINDOWS, CODE_LENGTH] of two prints, the cosine that is furthest from 0, and its place.
+
+    The whole of each is compared with every window of the other. The place is where the second print lies on
+    the first, for `similarity`.
+    """
+    cosines = np.concatenate([first @ second[0], (second @ first[0])[1:]])
+    best = int(np.argmax(np.abs(cosines)))
+    if best >= WINDOWS:
+        return float(cosines[best]), _PLACES[best - WINDOWS + 1]
+    scale_x, shift_x, scale_y, shift_y = _PLACES[best]
+    return float(cosines[best]), (1 / scale_x, -shift_x / scale_x, 1 / scale_y, -shift_y / scale_y)
+
+
+def similarity(
+    first: NDArray[np.uint8],
+    second: NDArray[np.uint8],
+    *,
+    inverted: bool = False,
+    start: tuple[float, float, float, float] = (1.0, 0.0, 1.0, 0.0),
+) -> float:
+    """Correlation of the details of two prints u8[64, 64], -1 to 1, after laying the second onto the first.
+
+    `inverted`: the second is the negative of the first. `start` is the place from which the best one is sought,
+    scale and shift in px along x, then along y. Two prints in the other order come out a little different, since
+    another one is resampled.
+    """
+    fixed, moving = _centred(first), _centred(second) * np.float32(-1 if inverted else 1)
+    place = _alignment(_details(fixed, _ALIGNING), _details(moving, _ALIGNING), start)
+    return _correlation(_details(fixed, _DETAIL), _details(_warp(moving, place), _DETAIL))
+
+
+def _code(image: _Map) -> NDArray[np.float32]:
+    details = _details(image, _DETAIL)
     if np.sqrt(np.average(details * details, weights=_MIDDLE)) < _LEAST_DETAIL:
         return np.zeros(CODE_LENGTH, np.float32)
     values = cv2.dct(details * _MIDDLE)[:_FREQUENCIES, :_FREQUENCIES][_LOW]
     return np.asarray(values / np.linalg.norm(values), np.float32)
-
-
-def similarity(first: NDArray[np.uint8], second: NDArray[np.uint8], *, inverted: bool = False) -> float:
-    """Correlation of the details of two prints u8[64, 64], -1 to 1, after laying the second onto the first.
-
-    `inverted`: the second is the negative of the first. Two prints in the other order come out a little
-    different, since another one is resampled.
-    """
-    fixed, moving = _centred(first), _centred(second) * np.float32(-1 if inverted else 1)
-    place = _alignment(_details(fixed, _ALIGNING), _details(moving, _ALIGNING))
-    return _correlation(_details(fixed, _DETAIL), _details(_warp(moving, place), _DETAIL))
 
 
 def _centred(ranks: NDArray[np.uint8]) -> _Map:
@@ -100,9 +145,9 @@ def _correlation(first: _Map, second: _Map) -> float:
     return float(np.sum(first * second * _INSIDE) / np.sqrt(power)) if power > 0 else 0.0
 
 
-def _alignment(fixed: _Map, moving: _Map) -> NDArray[np.floating]:
+def _alignment(fixed: _Map, moving: _Map, start: tuple[float, float, float, float]) -> NDArray[np.floating]:
     """Scale and shift along x, then along y, that lay `moving` onto `fixed` (Lucas and Kanade, IJCAI 1981)."""
-    place = np.array([1.0, 0.0, 1.0, 0.0])
+    place = np.array(start)
     for _ in range(_STEPS):
         warped = _warp(moving, place)
         along_x, along_y = (cv2.Sobel(warped, cv2.CV_32F, x, 1 - x, scale=1 / 8) for x in (1, 0))
@@ -117,7 +162,7 @@ def _alignment(fixed: _Map, moving: _Map) -> NDArray[np.floating]:
     return place
 
 
-def _warp(image: _Map, place: NDArray[np.floating]) -> _Map:
+def _warp(image: _Map, place: Sequence[float] | NDArray[np.floating]) -> _Map:
     scale_x, shift_x, scale_y, shift_y = place
     middle = (SIDE - 1) / 2
     matrix = np.array([[scale_x, 0, middle * (1 - scale_x) + shift_x], [0, scale_y, middle * (1 - scale_y) + shift_y]])
@@ -134,6 +179,11 @@ def _window(margin: float) -> _Map:
     return np.outer(rise, rise).astype(np.float32)
 
 
+def _place(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
+    return 1 - left - right, (left - right) * SIDE / 2, 1 - top - bottom, (top - bottom) * SIDE / 2
+
+
+_PLACES = tuple(_place(*window) for window in _WINDOWS)
 _MIDDLE = _window(0.04)
 _INSIDE = _window(0.06)  # wider, since aligning draws in what was outside
 _FROM_MIDDLE = np.tile(np.arange(SIDE, dtype=np.float32) - (SIDE - 1) / 2, (SIDE, 1))

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from siimdet.core.types import SPLITS, BoxLabels, ImageRecord
-from siimdet.data.dataset import Dataset, by_split
+from siimdet.data.dataset import HEADER, Dataset, by_split
 from siimdet.data.distributions import count_labels, distributions
+from siimdet.errors import DatasetError
 
 
 def summarise(dataset: Dataset) -> dict[str, Any]:
@@ -15,6 +16,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
     `labels` holds the images with 1, 0 and unknown per label; `published` repeats the counts of the
     source's label tables, of which a partial download converts fewer. `distributions` are those of
     siimdet.data.distributions.
+    Raises: DatasetError if the `counts` of dataset.json are no counts.
     """
     folds = Counter(record.fold for record in dataset.records if record.fold is not None)
     class_ids = Counter(i for boxes in dataset.boxes.values() for i in boxes.class_ids.tolist())
@@ -31,7 +33,7 @@ def summarise(dataset: Dataset) -> dict[str, Any]:
             "stored": _sizes([(r.stored.width, r.stored.height) for r in dataset.records]),
             "original": _sizes([(r.original.width, r.original.height) for r in dataset.records]),
         },
-        "published": dataset.details.get("counts", {}).get("labels"),
+        "published": _published(dataset),
         "distributions": distributions(dataset),
     }
 
@@ -47,6 +49,17 @@ def count_images(records: Sequence[ImageRecord], boxes: Mapping[str, BoxLabels])
         "images_with_boxes": sum(count > 0 for count in per_image),
         "images_without_boxes": sum(count == 0 for count in per_image),
     }
+
+
+def _published(dataset: Dataset) -> dict[str, int | None] | None:
+    counts = dataset.details.get("counts")
+    published = counts.get("labels") if isinstance(counts, Mapping) else counts
+    if published is None:
+        return None
+    if not isinstance(published, Mapping) or not all(n is None or type(n) is int for n in published.values()):
+        found, expected = repr(published)[:80], "an object of whole numbers"
+        raise DatasetError(dataset.root / HEADER, "counts.labels", found=found, expected=expected)
+    return dict(published)
 
 
 def _sizes(pairs: list[tuple[int, int]]) -> dict[str, dict[str, int]] | None:

@@ -39,7 +39,7 @@ def write_inspection(path: Path, dataset: Dataset, summary: dict[str, Any], audi
         path,
         title=f"{dataset.source} data set",
         subtitle=f"{dataset.root.absolute().name}, fingerprint {dataset.fingerprint[:16]}",
-        opening=[*_opening(summary), verdict(audit)],
+        opening=[*_opening(summary), *verdict(audit)],
         sections=sections,
     )
 
@@ -60,7 +60,7 @@ def _opening(summary: Mapping[str, Any]) -> list[Element]:
 def _counts(summary: Mapping[str, Any]) -> list[Element]:
     parts = {**summary["splits"], "all": summary}
     caption = "By split"
-    if summary["published"]:
+    if any((summary["published"] or {}).values()):
         parts["published"] = summary["published"]
         caption = "By split; published are the counts of the source's own label tables"
     tables = [counts_table(caption, parts)]

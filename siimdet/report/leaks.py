@@ -9,7 +9,14 @@ from siimdet.report.elements import DASH, element, table
 
 MOST_ROWS = 50
 
+LIMITS = (
+    "Not found: patients under other ids, and copies that are flipped, turned by more than 2 degrees, cropped by more "
+    "than 8% of a side, of strongly changed local contrast, or drawn over."
+)
+
 _LEAK = "leak"
+_SPLITS = "splits"
+_PAIR = ("left", "right")
 
 _Findings = Sequence[Mapping[str, Any]]
 
@@ -24,14 +31,18 @@ def leaks(audit: Mapping[str, Any]) -> list[Element]:
     return parts
 
 
-def verdict(audit: Mapping[str, Any]) -> Element:
-    """The outcome in one line, with a link to the section."""
-    found = audit["leaks"]
+def verdict(audit: Mapping[str, Any]) -> list[Element]:
+    """The outcome in one line, with a link to the section, and what no outcome excludes."""
+    images, found = audit["leaking_images"], audit["leaks"]
     against = f" and against {len(audit['against'])} more" if audit["against"] else ""
-    text = f"{count(found)} {'leak' if found == 1 else 'leaks'}" if found else "No leak"
+    text = f"{count(images)} {'image leaks' if images == 1 else 'images leak'}" if found else "No leak"
+    findings = f", by {count(found)} {'finding' if found == 1 else 'findings'}" if found else " found"
     link = element("a", "Leaks", href="#leaks")
-    words = element("span", element("strong", text), f" found within this data set{against}. See ", link, ".")
-    return element("p", words, class_=f"verdict {'bad' if found else 'good'}")
+    words = element("span", element("strong", text), f"{findings} within this data set{against}. See ", link, ".")
+    return [
+        element("p", words, class_=f"verdict {'bad' if found else 'good'}"),
+        element("p", LIMITS, class_="explains"),
+    ]
 
 
 def _checks(lists: Mapping[str, _Findings], where: str) -> list[Element]:
@@ -47,8 +58,9 @@ def _checks(lists: Mapping[str, _Findings], where: str) -> list[Element]:
 
 def _findings(name: str, found: _Findings, where: str) -> Element:
     ordered = sorted(found, key=lambda finding: not _leaks(finding))
-    name_key, *others = dict.fromkeys(key for finding in ordered for key in finding if key != _LEAK)
-    keys = (name_key, _LEAK, *others)
+    known = list(dict.fromkeys(key for finding in ordered for key in finding))
+    first = [key for key in known if key in _PAIR] or known[:1]
+    keys = list(dict.fromkeys([*first, *(key for key in (_LEAK, _SPLITS) if key in known), *known]))
     rows = [[_cell(key, finding.get(key)) for key in keys] for finding in ordered[:MOST_ROWS]]
     leaking = count(sum(map(_leaks, found)))
     more = f"; {MOST_ROWS} shown, and {count(len(found) - MOST_ROWS)} more" if len(found) > MOST_ROWS else ""

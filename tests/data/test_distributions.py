@@ -14,6 +14,7 @@ from siimdet.core.types import SPLITS, BoxLabels, ImageRecord, ImageSize, LabelS
 from siimdet.data.dataset import Dataset
 from siimdet.data.distributions import GRID, box_positions, distributions
 from siimdet.data.summary import summarise
+from siimdet.errors import DatasetError
 
 LABELS = LabelSpace("findings", ("mass", "nodule"))
 CLASSES = LabelSpace("boxes", ("mass", "nodule", "effusion"))
@@ -154,3 +155,17 @@ def test_the_summary_holds_them_as_plain_json():
     summary = summarise(data)
     assert json.loads(json.dumps(summary)) == summary
     assert summary["distributions"] == distributions(data)
+
+
+@pytest.mark.parametrize("counts", [None, {}, {"labels": None}])
+def test_without_published_counts_there_are_none(counts):
+    assert summarise(replace(dataset([record("a")]), details={"counts": counts}))["published"] is None
+
+
+@pytest.mark.parametrize(
+    "counts", [[1], "x", {"labels": "x"}, {"labels": {"images": NAN}}, {"labels": {"images": "5"}}]
+)
+def test_broken_published_counts_are_named(counts):
+    broken = replace(dataset([record("a")]), details={"counts": counts})
+    with pytest.raises(DatasetError, match=r"dataset\.json: counts\.labels: found .*, expected an object"):
+        summarise(broken)

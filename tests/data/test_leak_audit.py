@@ -11,10 +11,12 @@ import pytest
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize, LabelSpace, Split
 from siimdet.data.audit import audit
 from siimdet.data.dataset import Dataset
-from siimdet.data.image_print import code_of, print_of, similarity
+from siimdet.data.image_print import closest, codes_of, print_of, similarity
+from siimdet.data.look_alikes import NEAR, SAME
 from siimdet.data.manifest import read_dataset, write_dataset
 from siimdet.data.phantom import render, sample_opacities, sample_thorax, stretch
-from siimdet.data.same_images import NEAR, SAME, copies_between, copies_within, read_prints
+from siimdet.data.prints import read_prints
+from siimdet.data.same_images import copies_between, copies_within
 from siimdet.errors import ImageError
 from siimdet.imaging.png import write_png
 
@@ -66,6 +68,11 @@ def graded(image, *, clip=0.0, gamma=1.0, gain=1.0, offset=0.0):
     return np.rint(np.clip(grey * gain + offset, 0, 1) * 255).astype(np.uint8)
 
 
+def cropped(image, share):
+    rows, columns = (round(length * share) for length in image.shape)
+    return image[rows : image.shape[0] - rows, columns : image.shape[1] - columns]
+
+
 def framed(image, px, grey):
     return cv2.copyMakeBorder(image, px, px, px, px, cv2.BORDER_CONSTANT, value=grey)
 
@@ -78,8 +85,15 @@ CHANGES = {
     "gamma 0.6": lambda x: graded(x, gamma=0.6),
     "gamma 1.6": lambda x: graded(x, gamma=1.6),
     "faint": lambda x: graded(x, gain=0.3, offset=0.5),
+    "squashed": lambda x: resized(x, 100, 300),
+    "local contrast": lambda x: cv2.createCLAHE(2, (8, 8)).apply(x),
     "trimmed": lambda x: x[6:-3, 2:-6],
+    "cropped by 3 %": lambda x: cropped(x, 0.03),
+    "cropped by 6 %": lambda x: cropped(x, 0.06),
+    "cropped on the left": lambda x: x[:, 22:],
+    "cropped at the bottom": lambda x: x[:-24],
     "framed": lambda x: framed(x, 5, 255),
+    "framed by 5 %": lambda x: framed(x, 15, 0),
     "all": lambda x: jpeg(resized(graded(x[4:-4, 4:-4], clip=0.02, gamma=1.4, gain=0.8), 160, 150), 50),
     "negative": lambda x: 255 - x,
     "negative of all": lambda x: 255 - jpeg(resized(graded(x, clip=0.01, gamma=0.7), 160, 150), 50),
@@ -95,7 +109,7 @@ def test_copies_are_found_whatever_was_done_to_them(tmp_path, phantoms, name):
     assert [(pair["left"], pair["right"]) for pair in pairs] == [(f"a{i:02d}", f"b{i:02d}") for i in range(12)]
     assert {pair["inverted"] for pair in pairs} == {name.startswith("negative")}
     assert all(SAME <= pair["similarity"] <= 1 and not pair["identical"] and pair["leak"] for pair in pairs)
-    assert found["leaks"] == 12
+    assert (found["leaks"], found["leaking_images"]) == (12, 24)
 
 
 def test_other_images_of_the_same_thorax_are_others(tmp_path):
@@ -132,13 +146,63 @@ def test_the_same_image_in_two_folds_leaks(tmp_path, phantoms):
     assert [(pair["folds"], pair["leak"]) for pair in pairs] == [([0, 1], True), ([2, 2], False)]
 
 
-def test_a_group_is_reported_against_its_first_image(tmp_path, phantoms):
+def test_every_image_of_a_group_is_reported_with_an_earlier_one(tmp_path, phantoms):
     rng = np.random.default_rng(0)
-    noisy = [np.clip(phantoms[0] + rng.integers(-2, 3, phantoms[0].shape), 0, 255).astype(np.uint8) for _ in range(30)]
-    images = {f"n{i:02d}": image for i, image in enumerate([*noisy, *noisy, phantoms[1]])}
+    noisy = [np.clip(phantoms[0] + rng.integers(-2, 3, phantoms[0].shape), 0, 255).astype(np.uint8) for _ in range(90)]
+    images = {f"n{i:03d}": image for i, image in enumerate([*noisy, *noisy, phantoms[1]])}
     pairs = audit(make(tmp_path, images))["within"]["same_images"]
-    assert [(pair["left"], pair["right"]) for pair in pairs] == [("n00", f"n{i:02d}") for i in range(1, 60)]
-    assert [pair["right"] for pair in pairs if pair["identical"]] == ["n30"]
+    assert sorted(pair["right"] for pair in pairs) == [f"n{i:03d}" for i in range(1, 180)]
+    assert all(pair["left"] < pair["right"] for pair in pairs)
+    copied = [(f"n{i:03d}", f"n{i + 90:03d}") for i in range(90)]
+    assert [(pair["left"], pair["right"]) for pair in pairs if pair["identical"]] == copied
+
+
+CHAIN = {"a": 0, "b": 0.05, "c": 0.1, "d": 0.15}
+"""Crops of one image. Each is like the next, but not like the one after that."""
+
+
+@pytest.fixture(scope="module")
+def chain() -> dict[str, np.ndarray]:
+    return {name: cropped(phantom(0, 800, 800), share) for name, share in CHAIN.items()}
+
+
+def test_the_ends_of_a_chain_are_not_alike(tmp_path, chain):
+    images = {name: chain[name] for name in "ad"}
+    assert audit(make(tmp_path, images))["within"]["same_images"] == []
+
+
+@pytest.mark.parametrize("order", ["abcd", "dcba", "adbc", "cadb", "bdac"])
+def test_a_copy_of_a_copy_leaks_though_unlike_the_first(tmp_path, chain, order):
+    images = {f"{i}{name}": chain[name] for i, name in enumerate(order)}
+    splits = {image_id: "test" if image_id[1] == "d" else "train" for image_id in images}
+    found = audit(make(tmp_path, images, split=splits))
+    leaking = {
+        name for pair in found["within"]["same_images"] if pair["leak"] for name in (pair["left"], pair["right"])
+    }
+    assert leaking == images.keys() and found["leaking_images"] == 4
+
+
+@pytest.mark.parametrize(("here", "there"), [("abc", "d"), ("d", "abc"), ("ac", "bd"), ("ad", "bc")])
+def test_a_copy_of_a_copy_leaks_to_another_data_set(tmp_path, chain, phantoms, here, there):
+    left = make(tmp_path / "l", {name: chain[name] for name in here} | {"x": phantoms[1]})
+    right_images = {name: chain[name] for name in there} | {"y": phantoms[2]}
+    right = make(tmp_path / "r", right_images, split=dict.fromkeys(right_images, "test"))
+    (found,) = audit(left, [right])["against"]
+    pairs = found["same_images"]
+    assert {pair["left"] for pair in pairs} == set(here) and {pair["right"] for pair in pairs} == set(there)
+    assert all(pair["leak"] for pair in pairs)
+
+
+def test_a_leak_is_reported_for_every_image_of_a_group(tmp_path, phantoms):
+    copies = [jpeg(phantoms[0], quality) for quality in range(30, 90, 10)]
+    images = {f"i{i}": image for i, image in enumerate([*copies, copies[0]])}
+    folds = dict(zip(images, (0, 0, 0, 0, 1, 0, None), strict=True))
+    found = audit(make(tmp_path, images, fold=folds))
+    leaking = {
+        name for pair in found["within"]["same_images"] if pair["leak"] for name in (pair["left"], pair["right"])
+    }
+    assert leaking == {"i0", "i1", "i2", "i3", "i4", "i5"} and found["leaking_images"] == 6
+    assert "i6" in {pair["right"] for pair in found["within"]["same_images"]}, "without a fold, it leaks nowhere"
 
 
 EMPTY = np.linspace(180, 200, 300)[None].repeat(300, 0)
@@ -159,12 +223,6 @@ LABEL = cv2.putText(np.zeros((300, 300), np.uint8), "L", (20, 40), cv2.FONT_HERS
 def test_images_that_show_nothing_are_not_the_same(tmp_path, images):
     dataset = make(tmp_path, {f"i{i}": image for i, image in enumerate(images)})
     assert audit(dataset)["within"]["same_images"] == []
-
-
-def test_the_aspect_ratio_tells_apart(tmp_path, phantoms):
-    images = {"a": phantoms[0], "b": resized(phantoms[0], 400, 300), "c": resized(phantoms[0], 640, 300)}
-    pairs = audit(make(tmp_path, images))["within"]["same_images"]
-    assert [(pair["left"], pair["right"]) for pair in pairs] == [("a", "b")]
 
 
 def test_sixteen_bits_are_compared_with_eight(tmp_path, phantoms):
@@ -196,6 +254,7 @@ def test_patients_and_studies_on_two_sides(tmp_path, phantoms):
         },
         "against": [],
         "leaks": 4,
+        "leaking_images": 5,
     }
     assert [*found["within"]["patients_across_folds"][0]["folds"]] == ["2", "10"], "folds in order"
 
@@ -208,6 +267,9 @@ def test_patients_and_studies_on_two_sides(tmp_path, phantoms):
         ("nih", "rsna", ["p1", "p2"], []),
         ("siim", "nih", [], []),
         ("covidx", "rsna", [], []),
+        ("folders", "folders", [], []),
+        ("coco", "coco", [], []),
+        ("dicom", "dicom", [], []),
     ],
 )
 def test_ids_are_compared_where_they_are_comparable(tmp_path, phantoms, source, other, patients, studies):
@@ -216,7 +278,7 @@ def test_ids_are_compared_where_they_are_comparable(tmp_path, phantoms, source, 
     ids["study_id"]["b"] = "s2"
     there = make(tmp_path / "there", dict(zip("abd", phantoms[3:], strict=False)), name=other, **ids)
     (found,) = audit(here, [there])["against"]
-    assert (found["source"], found["root"]) == (other, str(there.root))
+    assert (found["source"], found["root"]) == (other, "there")
     assert found["fingerprint"] == there.fingerprint
     assert [entry["patient_id"] for entry in found["patients"]] == patients
     assert [entry["study_id"] for entry in found["studies"]] == studies
@@ -239,7 +301,7 @@ def test_what_is_shared_leaks_from_training_to_evaluation(tmp_path, phantoms, he
     (other,) = found["against"]
     assert other["patients"] == [{"patient_id": "p", "splits": {here: 1}, "against_splits": {there: 1}, "leak": leak}]
     assert [(pair["splits"], pair["leak"]) for pair in other["same_images"]] == [([here, there], leak)]
-    assert found["leaks"] == (2 if leak else 0)
+    assert (found["leaks"], found["leaking_images"]) == ((2, 1) if leak else (0, 0))
 
 
 def test_rsna_names_its_nih_images(tmp_path, phantoms):
@@ -262,13 +324,9 @@ def test_no_leak_hides_behind_the_first_image_of_a_group(tmp_path, phantoms):
     left = make(tmp_path / "l", {"a": copies[0], "b": copies[2]}, split={"a": "train", "b": "test"})
     right = make(tmp_path / "r", {"c": copies[1], "d": copies[2]}, split={"c": "train", "d": "train"})
     (found,) = audit(left, [right])["against"]
-    pairs = [(p["left"], p["right"], p["identical"], p["leak"]) for p in found["same_images"]]
-    assert pairs == [
-        ("a", "c", False, False),
-        ("a", "d", False, False),
-        ("b", "c", False, True),
-        ("b", "d", True, True),
-    ]
+    pairs = {(p["left"], p["right"]): (p["identical"], p["leak"]) for p in found["same_images"]}
+    assert pairs["b", "c"] == (False, True) and pairs["b", "d"] == (True, True)
+    assert [pair for pair in pairs if pair[0] == "a"], "the first image is named, though it leaks to nothing"
 
 
 def test_the_same_input_gives_the_same_plain_json(tmp_path, phantoms):
@@ -293,6 +351,15 @@ def test_an_image_that_cannot_be_read_is_named(tmp_path, phantoms):
         audit(dataset)
 
 
+def test_an_image_of_another_size_than_the_manifest_says_is_named(tmp_path, phantoms):
+    dataset = make(tmp_path, {"a": phantoms[0], "b": phantoms[1]})
+    write_png(tmp_path / "images" / "b.png", phantoms[1][:200])
+    with pytest.raises(
+        ImageError, match=r"images/b\.png: size: found 200 rows of 320 pixels, expected 300 rows of 320"
+    ):
+        audit(dataset)
+
+
 def test_nothing_is_in_an_empty_data_set(tmp_path, phantoms):
     empty, full = make(tmp_path / "empty", {}), make(tmp_path / "full", {"a": phantoms[0]})
     for found in (audit(empty, [full]), audit(full, [empty])):
@@ -303,13 +370,17 @@ def test_more_images_than_a_block(tmp_path, phantoms, monkeypatch):
     images = {f"i{i:02d}": image for i, image in enumerate([*phantoms, *(jpeg(image, 50) for image in phantoms)])}
     dataset = make(tmp_path, images)
     prints = read_prints(dataset.root, dataset.records)
-    whole = copies_within(prints)
-    monkeypatch.setattr("siimdet.data.same_images._ROWS", 5)
-    monkeypatch.setattr("siimdet.data.same_images._COLUMNS", 7)
-    assert copies_within(prints) == whole and len(whole) == 12
-    assert [(c.left, c.right) for c in copies_between(prints, prints, whole, whole) if c.identical] == [
-        (i, i) for i in range(24)
-    ]
+    whole = copies_within(prints, differ)
+    monkeypatch.setattr("siimdet.data.look_alikes._ROWS", 5)
+    monkeypatch.setattr("siimdet.data.look_alikes._COLUMNS", 7)
+    monkeypatch.setattr("siimdet.data.look_alikes.MOST_LOOKS", 3)
+    assert copies_within(prints, differ) == whole and len(whole) == 12
+    pairs = copies_between(prints, prints, whole, whole, differ)
+    assert [(c.left, c.right) for c in pairs if c.identical] == [(i, i) for i in range(24)]
+
+
+def differ(one: ImageRecord, two: ImageRecord) -> bool:
+    return one.split != two.split
 
 
 def test_ranks_ignore_contrast(phantoms):
@@ -319,12 +390,20 @@ def test_ranks_ignore_contrast(phantoms):
     np.testing.assert_allclose(mirrored.astype(int), 255 - print_of(image).astype(int), atol=1)
 
 
-def test_codes_find_what_the_look_confirms(phantoms):
+@pytest.mark.parametrize("name", ["all", "cropped by 6 %", "cropped on the left"])
+def test_codes_find_what_the_look_confirms(phantoms, name):
     prints = [print_of(image) for image in phantoms[:4]]
-    copies = [print_of(CHANGES["all"](image)) for image in phantoms[:4]]
-    cosines = np.array([[code_of(a) @ code_of(b) for b in copies] for a in prints])
-    likeness = np.array([[similarity(a, b) for b in copies] for a in prints])
-    np.testing.assert_array_equal(cosines >= NEAR, np.eye(4, dtype=bool))
-    np.testing.assert_array_equal(likeness >= SAME, np.eye(4, dtype=bool))
-    np.testing.assert_allclose(code_of(255 - prints[0]), -code_of(prints[0]), atol=1e-4)
-    assert similarity(prints[0], 255 - prints[0], inverted=True) == pytest.approx(1, abs=1e-3)
+    copies = [print_of(CHANGES[name](image)) for image in phantoms[:4]]
+    for one, two in ((prints, copies), (copies, prints)):
+        found = [[closest(codes_of(a), codes_of(b)) for b in two] for a in one]
+        near = [[cosine >= NEAR for cosine, _ in row] for row in found]
+        np.testing.assert_array_equal(near, np.eye(4, dtype=bool))
+        likeness = [similarity(one[i], two[i], start=found[i][i][1]) for i in range(4)]
+        assert min(likeness) >= SAME
+
+
+def test_a_negative_has_negative_codes(phantoms):
+    first = print_of(phantoms[0])
+    np.testing.assert_allclose(codes_of(255 - first), -codes_of(first), atol=1e-4)
+    assert closest(codes_of(first), codes_of(255 - first))[0] == pytest.approx(-1, abs=1e-3)
+    assert similarity(first, 255 - first, inverted=True) == pytest.approx(1, abs=1e-3)

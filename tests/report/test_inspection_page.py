@@ -14,7 +14,7 @@ from siimdet.report.elements import DASH, TIMES
 from siimdet.report.figures import histogram
 from siimdet.report.heat_map import heat_map
 from siimdet.report.inspection import write_inspection
-from siimdet.report.leaks import MOST_ROWS
+from siimdet.report.leaks import LIMITS, MOST_ROWS
 from siimdet.report.samples import SAMPLES, choose
 
 EVIL = """<img src="http://evil.example/x" onerror=alert(1)>'&</title></style>"""
@@ -23,7 +23,7 @@ CHECKS = (
     *("patients_across_splits", "patients_across_folds", "studies_across_splits", "studies_across_folds"),
     "same_images",
 )
-NO_LEAK = {"within": {name: [] for name in CHECKS}, "against": [], "leaks": 0}
+NO_LEAK = {"within": {name: [] for name in CHECKS}, "against": [], "leaks": 0, "leaking_images": 0}
 
 
 @pytest.fixture
@@ -59,6 +59,7 @@ def test_the_page_holds_the_counts(dataset, written):
     assert f"240 {TIMES} 200 24 100%" in page.text and "unknown 24 100%" in page.text
     assert [page.text.count(f"{name} ") > 0 for name in SECTIONS] == [True] * 7
     assert "not for diagnosis" in page.text and "No leak found within this data set" in page.text
+    assert LIMITS in page.text
     assert (page.tags.count("h1"), page.tags.count("title")) == (1, 1)
 
 
@@ -100,6 +101,7 @@ def test_ids_and_names_cannot_run(dataset, written):
         "within": {EVIL: [leak]},
         "against": [{"root": EVIL, "source": EVIL, "fingerprint": EVIL, "patients": [leak]}],
         "leaks": 2,
+        "leaking_images": 2,
     }
     page = written(evil, audit)
     assert "img" not in page.tags and page.outside() == []
@@ -169,13 +171,25 @@ def test_leaks_come_first_and_are_marked(dataset, written):
     same.append({"images": ["a", "c"], "splits": ["train", "test"], "leak": True})
     other = {"root": "sets/nih", "source": "nih", "fingerprint": "ab", "patients": [], "studies": []}
     audit = {"within": NO_LEAK["within"] | {"same_images": same}, "against": [other], "leaks": 1}
+    audit["leaking_images"] = 2
     page = written(dataset, audit)
-    assert "1 leak found within this data set and against 1 more." in page.text
+    assert "2 images leak , by 1 finding within this data set and against 1 more. See Leaks" in page.text
     assert "same images 51 1" in page.text and "patients across folds 0 0" in page.text
     assert "51 found, 1 of them a leak; 50 shown, and 1 more." in page.text
     assert "images leak splits a, c leak train, test a, b000 no train, train" in page.text
     assert "a, b048" in page.text and "a, b049" not in page.text
     assert "Against nih, sets/nih" in page.text and "patients 0 0" in page.text
+
+
+def test_a_pair_stands_before_what_is_said_of_it(dataset, written):
+    pair = {"left": "a", "right": "b", "patients": ["p", "q"], "splits": ["train", "val"], "leak": True}
+    audit = NO_LEAK | {"within": {"same_images": [pair]}, "leaks": 1, "leaking_images": 2}
+    assert "left right leak splits patients a b leak train, val p, q" in written(dataset, audit).text
+
+
+@pytest.mark.parametrize("published", [None, {}, {"images": 0, "patients": None}])
+def test_without_published_tables_no_row_speaks_of_them(dataset, written, published):
+    assert "published" not in written(dataset, published=published).text
 
 
 def test_samples_are_spread_over_classes_boxes_and_patients(dataset):
