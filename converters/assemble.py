@@ -40,7 +40,8 @@ def divide(
     try:
         return splits, assign_folds(patients, strata, splits, folds=folds, seed=seed)
     except ValueError as error:
-        raise SourceError(where, "folds", found=error, expected="fewer folds") from None
+        found, _, expected = str(error).partition(", expected ")
+        raise SourceError(where, "folds", found=found, expected=expected) from None
 
 
 def assemble(

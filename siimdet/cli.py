@@ -151,6 +151,9 @@ def convert(
         f"{out}: {summary.converted} images converted, {summary.resumed} kept from before, "
         f"{summary.without_file} labels without a file, {summary.repairs} repairs, {summary.failures} failures"
     )
+    if summary.failures:
+        hint = "; --present-only passes over labels without a file" if summary.without_file and not present_only else ""
+        _say(f"reasons: {out / 'failures.csv'}{hint}")
     if summary.failures and not allow_failures:
         raise typer.Exit(3)
 
