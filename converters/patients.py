@@ -1,6 +1,7 @@
 """Patients by a pattern of file names, for sources whose labels name none."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -33,7 +34,7 @@ def with_patients(source: Source, tables: Tables, pattern: str | None) -> Tables
     return replace(tables, items=items)
 
 
-def _with_patient(item: Item, search) -> Item:
+def _with_patient(item: Item, search: Callable[[str], re.Match[str] | None]) -> Item:
     found = search(PurePosixPath(item.place or item.image_id).name)
     patient = next((part for part in (*found.groups(), found.group()) if part), "") if found else ""
     return replace(item, patient_id=mended(patient)) if patient else item

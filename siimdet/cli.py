@@ -5,13 +5,23 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from siimdet.arguments import (
+    DeviceChoice,
+    FormatName,
+    FusionMethod,
+    ResizeName,
+    ScalingName,
+    SourceName,
+    SplitName,
+    spread,
+)
 from siimdet.errors import UserError
+from siimdet.plain_text import counted, indented
 
 if TYPE_CHECKING:
     from siimdet.core.types import ImageRecord
@@ -26,72 +36,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-
-class SourceName(StrEnum):
-    """Names of the sources, as in converters.SOURCES."""
-
-    SIIM = "siim"
-    RSNA = "rsna"
-    NIH = "nih"
-    COVIDX = "covidx"
-    COVID_CT = "covid-ct"
-    MIA_COV19D = "mia-cov19d"
-    FOLDERS = "folders"
-    COCO = "coco"
-    YOLO = "yolo"
-    CSV = "csv"
-    DICOM = "dicom"
-
-
-class ScalingName(StrEnum):
-    """What becomes black and white, as in siimdet.imaging.grayscale.Scaling."""
-
-    MINMAX = "minmax"
-    PERCENTILE = "percentile"
-    WINDOW = "window"
-    FULL = "full"
-
-
-class ResizeName(StrEnum):
-    """Filters, as in siimdet.imaging.resize.Resize."""
-
-    AREA = "area"
-    LANCZOS = "lanczos"
-
-
-class FormatName(StrEnum):
-    """Formats that data sets are written in, as in siimdet.data.export.FORMATS."""
-
-    COCO = "coco"
-    YOLO = "yolo"
-    CSV = "csv"
-
-
-class SplitName(StrEnum):
-    """Names of the splits."""
-
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-
-
-class DeviceChoice(StrEnum):
-    """Names of the devices."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-    MPS = "mps"
-
-
-class FusionMethod(StrEnum):
-    """Names of the fusion methods."""
-
-    WBF = "wbf"
-    NMS = "nms"
-    SOFT_NMS = "soft-nms"
-    NMW = "nmw"
 
 
 DatasetOption = Annotated[Path, typer.Option("--dataset", help="A converted data set.")]
@@ -181,7 +125,7 @@ def inspect(
         _say(f"report: {report}")
     result = {**summary, "audit": leaks}
     shown = {key: value for key, value in result.items() if key != "distributions"}
-    print(json.dumps(result) if as_json else _indented(_counted(shown)))
+    print(json.dumps(result) if as_json else indented(counted(shown)))
 
 
 @app.command()
@@ -383,7 +327,7 @@ def evaluate(
         result = evaluate_submission(
             predictions, dataset, split_name, tables, only_submitted=only_submitted, check_only=check_only
         )
-    print(json.dumps(result) if as_json else _indented(result))
+    print(json.dumps(result) if as_json else indented(result))
 
 
 @app.command()
@@ -431,30 +375,6 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def spread(arguments: Sequence[str]) -> list[str]:
-    """Let --detector and --weights take several values: `--detector A B` becomes `--detector A --detector B`."""
-    spreading, out = None, []
-    for argument in arguments:
-        if argument.startswith("--") or (argument.startswith("-") and not _is_number(argument)):
-            spreading = argument if argument in ("--detector", "--weights") else None
-            out.append(argument)
-        elif spreading is not None and out[-1] != spreading and (spreading == "--detector" or _is_number(argument)):
-            out += [spreading, argument]
-        else:
-            if spreading is not None and out[-1] != spreading:
-                spreading = None
-            out.append(argument)
-    return out
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
 def _records(dataset: "Dataset", split: SplitName | None) -> "Sequence[ImageRecord]":
     from siimdet.data.dataset import filled_split
 
@@ -465,25 +385,6 @@ def _progress(label: str) -> Any:
     from siimdet.progress import progress_bar
 
     return progress_bar(label)
-
-
-def _counted(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with the lengths of lists in place of the lists."""
-    return {
-        key: _counted(value) if isinstance(value, dict) else len(value) if isinstance(value, list) else value
-        for key, value in values.items()
-    }
-
-
-def _indented(values: dict[str, Any], level: int = 0) -> str:
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            lines += [f"{'  ' * level}{key}", _indented(value, level + 1)]
-        else:
-            shown = "-" if value is None else f"{value:.6f}" if isinstance(value, float) else value
-            lines.append(f"{'  ' * level}{key:<{24 - 2 * level}} {shown}")
-    return "\n".join(lines)
 
 
 def _say(text: str) -> None:

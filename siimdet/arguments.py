@@ -1,0 +1,97 @@
+"""What the command line takes: the values of options, and options with several values.
+
+Nothing heavy is imported here: `--help` answers at once.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+
+
+class SourceName(StrEnum):
+    """Names of the sources, as in converters.SOURCES."""
+
+    SIIM = "siim"
+    RSNA = "rsna"
+    NIH = "nih"
+    COVIDX = "covidx"
+    COVID_CT = "covid-ct"
+    MIA_COV19D = "mia-cov19d"
+    FOLDERS = "folders"
+    COCO = "coco"
+    YOLO = "yolo"
+    CSV = "csv"
+    DICOM = "dicom"
+
+
+class ScalingName(StrEnum):
+    """What becomes black and white, as in siimdet.imaging.grayscale.Scaling."""
+
+    MINMAX = "minmax"
+    PERCENTILE = "percentile"
+    WINDOW = "window"
+    FULL = "full"
+
+
+class ResizeName(StrEnum):
+    """Filters, as in siimdet.imaging.resize.Resize."""
+
+    AREA = "area"
+    LANCZOS = "lanczos"
+
+
+class FormatName(StrEnum):
+    """Formats that data sets are written in, as in siimdet.data.export.FORMATS."""
+
+    COCO = "coco"
+    YOLO = "yolo"
+    CSV = "csv"
+
+
+class SplitName(StrEnum):
+    """Names of the splits."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+
+
+class DeviceChoice(StrEnum):
+    """Names of the devices."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+    MPS = "mps"
+
+
+class FusionMethod(StrEnum):
+    """Names of the fusion methods."""
+
+    WBF = "wbf"
+    NMS = "nms"
+    SOFT_NMS = "soft-nms"
+    NMW = "nmw"
+
+
+def spread(arguments: Sequence[str]) -> list[str]:
+    """Let --detector and --weights take several values: `--detector A B` becomes `--detector A --detector B`."""
+    spreading, out = None, []
+    for argument in arguments:
+        if argument.startswith("--") or (argument.startswith("-") and not _is_number(argument)):
+            spreading = argument if argument in ("--detector", "--weights") else None
+            out.append(argument)
+        elif spreading is not None and out[-1] != spreading and (spreading == "--detector" or _is_number(argument)):
+            out += [spreading, argument]
+        else:
+            if spreading is not None and out[-1] != spreading:
+                spreading = None
+            out.append(argument)
+    return out
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
