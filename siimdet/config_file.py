@@ -39,7 +39,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, kinds: Sequence[st
 
 def dump_config(config: BaseModel) -> str:
     """The resolved config as YAML, every default written out."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    # In ASCII: some marks that PyYAML writes as they are, U+0085 for one, it reads back as line ends.
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False)
 
 
 class _Loader(yaml.SafeLoader):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from siimdet.config_file import dump_config, load_config
@@ -45,6 +45,7 @@ def test_every_shipped_config_loads_and_comes_back_from_its_dump(path, tmp_path)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(weights=st.text(st.characters(codec="utf-8")), lr=st.floats(1e-12, 1e12))
+@example(weights="\x85", lr=1.0)
 @pytest.mark.filterwarnings("error")
 def test_any_text_and_number_comes_back_from_the_dump(weights, lr, tmp_path):
     demo = load()
