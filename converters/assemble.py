@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from siimdet.errors import SourceError
 Division = tuple[dict[str, Split], dict[str, int]]
 """Split and, where there are folds, fold by image id."""
 
+SplitBy = Literal["patient", "image"]
+"""Whose images stay together in a split: a patient's, or each its own, as reports have it that divide slices."""
+
 
 def owners_of(items: Sequence[Item], done: Mapping[str, Done]) -> dict[str, Owners]:
     """Study and patient of every image that they are known of."""
@@ -25,15 +29,22 @@ def owners_of(items: Sequence[Item], done: Mapping[str, Done]) -> dict[str, Owne
 
 
 def divide(
-    items: Sequence[Item], owners: Mapping[str, Owners], *, where: Path, folds: int | None, seed: int
+    items: Sequence[Item],
+    owners: Mapping[str, Owners],
+    *,
+    where: Path,
+    split_by: SplitBy,
+    folds: int | None,
+    seed: int,
 ) -> Division:
-    """Splits and folds by patient, which all label rows decide, converted or not.
+    """Splits by patient or by image, and folds by patient, which all label rows decide, converted or not.
 
     Raises: SourceError if there are fewer patients than folds.
     """
     known = [item for item in items if item.image_id in owners]
     patients = {item.image_id: owners[item.image_id].patient_id for item in known}
-    splits = assign_splits(patients, {item.image_id: item.official for item in known}, seed=seed)
+    together = patients if split_by == "patient" else {image_id: image_id for image_id in patients}
+    splits = assign_splits(together, {item.image_id: item.official for item in known}, seed=seed)
     if folds is None:
         return splits, {}
     strata = {item.image_id: _stratum(item) for item in known}

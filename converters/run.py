@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import siimdet
-from converters.assemble import assemble, count_labels, divide, list_repairs, owners_of
+from converters.assemble import SplitBy, assemble, count_labels, divide, list_repairs, owners_of
 from converters.find import find_images
 from converters.image import Grey
 from converters.item import Done, Settings, Task, convert_item
@@ -66,6 +66,7 @@ def convert(
     patient_pattern: str | None = None,
     workers: int | None = None,
     cluster: str | None = None,
+    split_by: SplitBy = "patient",
     folds: int | None = None,
     seed: int = 0,
     limit: int | None = None,
@@ -87,13 +88,14 @@ def convert(
         items = tables.items
         tasks, missing, without_file = find_images(items, raw, present_only=present_only, limit=limit)
         owners = owners_of(items, {})
+        division_of = partial(divide, items, where=raw, split_by=split_by, folds=folds, seed=seed)
         # Where the labels name every patient, too many folds are said before hours of work.
-        division = divide(items, owners, where=raw, folds=folds, seed=seed) if len(owners) == len(items) else None
+        division = division_of(owners) if len(owners) == len(items) else None
         settings = Settings(out, source.load, source.native, image_size, resize, Grey(bit_depth, scaling, voi))
         journal, work = Journal(out, source.name), _work(settings, workers or _cores(), cluster)
         done, refused, resumed = _run(settings, journal, tasks, work, progress)
         owners = owners_of(items, done)
-        division = division or divide(items, owners, where=raw, folds=folds, seed=seed)
+        division = division or division_of(owners)
         (out / HEADER).unlink(missing_ok=True)
         # What the labels still have is kept though this run leaves it out: its file may be away for now.
         journal.settle({item.image_id for item in items} - {failure.image_id for failure in refused})
@@ -103,7 +105,7 @@ def convert(
         write_table(out / "repairs.csv", ("id", "field", "before", "after"), repairs)
         records, boxes = assemble(items, done, owners, division)
         details = {
-            "splits": {"seed": seed, "folds": folds, "patient_pattern": patient_pattern},
+            "splits": {"seed": seed, "split_by": split_by, "folds": folds, "patient_pattern": patient_pattern},
             "counts": {"labels": count_labels(items, owners), "converted": count_images(records, boxes)},
             "label_files": {path.relative_to(raw).as_posix(): sha256_file(path) for path in tables.files},
         }

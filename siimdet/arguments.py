@@ -39,6 +39,13 @@ class ResizeName(StrEnum):
     LANCZOS = "lanczos"
 
 
+class SplitBy(StrEnum):
+    """Whose images stay together in a split, as in converters.assemble.SplitBy."""
+
+    PATIENT = "patient"
+    IMAGE = "image"
+
+
 class FormatName(StrEnum):
     """Formats that data sets are written in, as in siimdet.data.export.FORMATS."""
 
@@ -53,6 +60,13 @@ class SplitName(StrEnum):
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
+
+
+class Owner(StrEnum):
+    """Whose rows a classifier's CSV holds."""
+
+    IMAGE = "image"
+    PATIENT = "patient"
 
 
 class DeviceChoice(StrEnum):
@@ -73,14 +87,17 @@ class FusionMethod(StrEnum):
     NMW = "nmw"
 
 
+_SEVERAL = ("--detector", "--ids", "--weights")
+
+
 def spread(arguments: Sequence[str]) -> list[str]:
-    """Let --detector and --weights take several values: `--detector A B` becomes `--detector A --detector B`."""
+    """Let _SEVERAL take several values: `--detector A B` becomes `--detector A --detector B`; --weights, numbers."""
     spreading, out = None, []
     for argument in arguments:
         if argument.startswith("--") or (argument.startswith("-") and not _is_number(argument)):
-            spreading = argument if argument in ("--detector", "--weights") else None
+            spreading = argument if argument in _SEVERAL else None
             out.append(argument)
-        elif spreading is not None and out[-1] != spreading and (spreading == "--detector" or _is_number(argument)):
+        elif spreading is not None and out[-1] != spreading and (spreading != "--weights" or _is_number(argument)):
             out += [spreading, argument]
         else:
             if spreading is not None and out[-1] != spreading:

@@ -56,6 +56,19 @@ class CircularCutout(A.DualTransform):
         return bboxes
 
 
+class ResizedCrop(A.RandomResizedCrop):
+    """A random part of the image, sides in 3:4 to 4:3, stretched to the image's own size; boxes move along."""
+
+    def __init__(self, scale: tuple[float, float], p: float) -> None:
+        super().__init__(size=(1, 1), scale=scale, p=p)  # the size of what comes in takes its place
+
+    def apply(self, img: NDArray, crop_coords: tuple[int, int, int, int], **params: object) -> NDArray:
+        """Cut the part out and enlarge it."""
+        x1, y1, x2, y2 = crop_coords
+        height, width = img.shape[:2]
+        return cv2.resize(img[y1:y2, x1:x2], (width, height), interpolation=cv2.INTER_LINEAR).reshape(img.shape)
+
+
 class Augmenter:
     """The transforms of a config."""
 
@@ -93,6 +106,10 @@ def _steps(augment: Augment) -> list[A.BasicTransform | A.BaseCompose]:
     steps: list[A.BasicTransform | A.BaseCompose] = []
     if augment.horizontal_flip:
         steps.append(A.HorizontalFlip(p=augment.horizontal_flip))
+    if augment.vertical_flip:
+        steps.append(A.VerticalFlip(p=augment.vertical_flip))
+    if augment.resized_crop:
+        steps.append(ResizedCrop(augment.resized_crop.scale, p=augment.resized_crop.p))
     if augment.affine:
         shift = augment.affine.shift
         steps.append(

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,47 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from siimdet.core.boxes import clip_boxes, has_area
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.data.placement import Placement, Resize, fit_image
+from siimdet.data.sampling import Key, Part, of_part, training_keys
 from siimdet.errors import DatasetError, UserError
 from siimdet.imaging.png import read_grey
-
-Resize = Literal["stretch", "letterbox", "shorter"]
-SHORTER_MARGIN = 8 / 7
-"""`shorter` fits the shorter side to this many times the input's side: 256 for a centre of 224."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a stored image lies in the model's square: input px = stored px x scale + offset."""
-
-    scale: tuple[float, float]
-    offset: tuple[float, float]
-
-    def to_input(self, xyxy: NDArray) -> NDArray[np.float32]:
-        """Boxes [N, 4] of the stored image in input pixels; they may reach outside the square."""
-        return (np.asarray(xyxy, np.float64) * np.tile(self.scale, 2) + np.tile(self.offset, 2)).astype(np.float32)
-
-    def to_stored(self, xyxy: NDArray, size: ImageSize) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Boxes [N, 4] of the input in stored pixels, clipped; and bool[N], which of them have an area."""
-        boxes = (np.asarray(xyxy, np.float64) - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
-        clipped = clip_boxes(boxes, size).astype(np.float32)
-        return clipped, has_area(clipped)
-
-
-def fit_image(image: NDArray, side: int, resize: Resize) -> tuple[NDArray, Placement]:
-    """Fit [H, W] into a square of `side` px: distorted, padded with black, or cut out of the centre."""
-    height, width = image.shape
-    if resize == "stretch":
-        new = (side, side)
-    else:
-        fitted = side / max(height, width) if resize == "letterbox" else side * SHORTER_MARGIN / min(height, width)
-        new = (max(1, round(width * fitted)), max(1, round(height * fitted)))
-    shrinks = new[0] < width or new[1] < height
-    scaled = cv2.resize(image, new, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    left, top = (side - new[0]) // 2, (side - new[1]) // 2
-    square = np.zeros((side, side), image.dtype)
-    x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + new[0], side), min(top + new[1], side)
-    square[y1:y2, x1:x2] = scaled[y1 - top : y2 - top, x1 - left : x2 - left]
-    return square, Placement((new[0] / width, new[1] / height), (float(left), float(top)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,18 +71,20 @@ class Samples(Dataset):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple | UserError:
-        """(image f32[1, S, S], labels, boxes, class_ids, placement, id) of (epoch, index).
+    def __getitem__(self, key: Key) -> tuple:
+        """The item that an epoch has at an index, augmented; a repeat in the same epoch is augmented anew."""
+        seed = int(np.random.SeedSequence((self.seed, *key)).generate_state(1)[0])
+        return self.load(key[1], self.augmentation, seed=seed)
 
-        An image that cannot be read comes back as its error: torch would turn one that a worker process
-        raises into a traceback.
+    def collate(self, items: list[tuple]) -> Batch:
+        """A batch of items."""
+        return collate(items)
+
+    def load(self, index: int, augmentation: Augmentation | None, *, seed: int) -> tuple:
+        """(image f32[1, S, S], labels, boxes, class_ids, placement, id) of one image, augmented by the seed.
+
+        Raises: DatasetError or ImageError for a file that is not the one of the manifest.
         """
-        try:
-            return self._sample(*key)
-        except UserError as error:
-            return error
-
-    def _sample(self, epoch: int, index: int) -> tuple:
         record = self.records[index]
         stored = read_grey(self.root / record.path)
         if stored.shape != (record.stored.height, record.stored.width):
@@ -132,9 +97,8 @@ class Samples(Dataset):
         truth = self.truth[record.image_id]
         xyxy, kept = _inside(placement.to_input(truth.xyxy), self.side)
         class_ids = truth.class_ids[kept]
-        if self.augmentation is not None:
-            seed = int(np.random.SeedSequence((self.seed, epoch, index)).generate_state(1)[0])
-            image, xyxy, class_ids = self.augmentation.boxes(image, xyxy, class_ids, seed=seed)
+        if augmentation is not None:
+            image, xyxy, class_ids = augmentation.boxes(image, xyxy, class_ids, seed=seed)
         pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
         if image.dtype == np.uint8:
             pixels = pixels / 255
@@ -142,39 +106,68 @@ class Samples(Dataset):
         return pixels, labels, torch.tensor(xyxy), torch.tensor(class_ids), placement, record.image_id
 
 
+class Items(Protocol):
+    """What batches are made of: Samples, or triplets of them."""
+
+    seed: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Key) -> tuple:
+        """The item of a key."""
+        ...
+
+    def collate(self, items: list) -> Batch:
+        """A batch of items."""
+        ...
+
+
 def training_batches(
-    samples: Samples, *, batch_size: int, epoch: int, skip: int = 0, workers: int = 0
+    samples: Items,
+    *,
+    batch_size: int,
+    epoch: int,
+    skip: int = 0,
+    workers: int = 0,
+    part: Part = (0, 1),
+    weights: NDArray | None = None,
 ) -> Iterator[Batch]:
     """One shuffled epoch, from batch number `skip` on.
 
-    The last, smaller batch is left out where there is a full one: its batch-norm statistics would be noise.
+    `batch_size` is that of all processes together: of every batch, the process `part` = (rank, world)
+    gets each world-th item from its rank on. The last, smaller batch is left out where there is a full
+    one. With `weights` f64[N], the chance of each item, N are drawn with replacement.
+    Raises: ConfigError if a batch has fewer images than there are processes.
     """
-    order = np.random.default_rng((samples.seed, epoch)).permutation(len(samples))
-    full = len(order) - len(order) % batch_size if len(order) >= batch_size else len(order)
-    keys = [(epoch, int(index)) for index in order[:full]]
-    chunks = [keys[i : i + batch_size] for i in range(0, full, batch_size)]
+    chunks = training_keys(
+        len(samples), batch_size=batch_size, seed=samples.seed, epoch=epoch, weights=weights, part=part
+    )
     yield from _load(samples, chunks[skip:], workers)
 
 
-def steps_per_epoch(samples: Samples, batch_size: int) -> int:
-    """Number of batches that `training_batches` yields from the start."""
+def steps_per_epoch(samples: Items, batch_size: int) -> int:
+    """Number of batches that `training_batches` yields from the start, in every process."""
     return max(1, len(samples) // batch_size)
 
 
-def ordered_batches(samples: Samples, *, batch_size: int, workers: int = 0) -> Iterator[Batch]:
-    """Every image once, in the order of the records."""
-    keys = [(0, index) for index in range(len(samples))]
+def ordered_batches(samples: Items, *, batch_size: int, workers: int = 0, part: Part = (0, 1)) -> Iterator[Batch]:
+    """Every image once, in the order of the records; of a part, each world-th from its rank on.
+
+    `batch_size` is that of the process.
+    """
+    keys: list[Key] = of_part([(0, index) for index in range(len(samples))], part)
     yield from _load(samples, [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)], workers)
 
 
-def _load(samples: Samples, chunks: list[list[tuple[int, int]]], workers: int) -> Iterator[Batch]:
+def _load(items: Items, chunks: list[list[Key]], workers: int) -> Iterator[Batch]:
     # A generator of its own: DataLoader draws a seed for its workers from the global one otherwise,
     # and a resumed training would see other random numbers than an unbroken one.
     generator = torch.Generator()
+    caught = _Caught(items)
     loader = DataLoader(
-        samples,
+        caught,
         batch_sampler=chunks,
-        collate_fn=_collate,
+        collate_fn=caught.collate,
         num_workers=workers,
         generator=generator,
         worker_init_fn=start_worker,
@@ -185,16 +178,36 @@ def _load(samples: Samples, chunks: list[list[tuple[int, int]]], workers: int) -
         yield batch
 
 
+class _Caught(Dataset):
+    """Items and batches, or the error of the first image that cannot be read.
+
+    torch would turn an error that a worker process raises into a traceback.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self._items = items
+
+    def __getitem__(self, key: Key) -> tuple | UserError:
+        try:
+            return self._items[key]
+        except UserError as error:
+            return error
+
+    def collate(self, items: list[tuple | UserError]) -> Batch | UserError:
+        for item in items:
+            if isinstance(item, UserError):
+                return item
+        return self._items.collate(items)
+
+
 def start_worker(worker: int) -> None:
     """Set up a loading process: one thread for OpenCV, and SIGTERM left to the parent, which saves its state."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-def _collate(items: list[tuple | UserError]) -> Batch | UserError:
-    for item in items:
-        if isinstance(item, UserError):
-            return item
+def collate(items: list[tuple]) -> Batch:
+    """A batch of items of Samples."""
     images, labels, boxes, class_ids, placements, ids = zip(*items, strict=True)
     return Batch(torch.stack(images), torch.stack(labels), list(boxes), list(class_ids), list(placements), list(ids))
 

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from siimdet.augment import MIN_SIDE, MIN_VISIBLE, Augmenter
-from siimdet.config import Affine, Augment, Cutout, Erase
+from siimdet.config.augment import Affine, Augment, Cutout, Erase, ResizedCrop
 
 SIDE = 128
 EVERYTHING = Augment(
     horizontal_flip=0.5,
+    vertical_flip=0.5,
+    resized_crop=ResizedCrop(p=0.5, scale=(0.5, 1)),
     affine=Affine(p=0.8, rotate=20, shift=0.0625),
     sharpen=0.5,
     blur=0.25,
@@ -59,6 +61,12 @@ def test_a_flip_mirrors_pixels_and_boxes_and_classes_stay_with_their_boxes():
     image, xyxy, class_ids = run(Augment(horizontal_flip=1), noise(), boxes, [3, 7])
     assert (image == noise()[:, ::-1]).all()
     assert dict(zip(class_ids.tolist(), xyxy.tolist(), strict=True)) == {3: [98, 20, 118, 50], 7: [0, 0, 64, 128]}
+
+
+def test_a_vertical_flip_mirrors_pixels_and_boxes_top_to_bottom():
+    image, xyxy, class_ids = run(Augment(vertical_flip=1), noise(), [[10, 20, 30, 50]], [3])
+    assert (image == noise()[::-1]).all()
+    assert (xyxy.tolist(), class_ids.tolist()) == ([[10, 78, 30, 108]], [3])
 
 
 @pytest.mark.parametrize("box", [(40, 50, 80, 70), (54, 34, 66, 94), (34, 40, 64, 64)])

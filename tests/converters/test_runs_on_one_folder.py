@@ -39,7 +39,7 @@ def test_a_withdrawn_image_leaves_nothing_behind(rsna_raw, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "fresh")
 
 
-@pytest.mark.parametrize("options", [{"bit_depth": 16}, {"image_size": 40}, {"folds": 2}])
+@pytest.mark.parametrize("options", [{"bit_depth": 16}, {"image_size": 40}, {"folds": 2}, {"split_by": "image"}])
 def test_other_options_give_what_a_fresh_run_gives(rsna_raw, tmp_path, options):
     convert(SOURCES["rsna"], rsna_raw, tmp_path / "out")
     convert(SOURCES["rsna"], rsna_raw, tmp_path / "out", **options)

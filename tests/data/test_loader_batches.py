@@ -1,36 +1,20 @@
 """Batches: the same images in the same order whatever the workers, the resumption and what ran before."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from siimdet.augment import Augmenter
-from siimdet.config import Affine, Augment, Cutout
+from siimdet.config.augment import Affine, Augment, Cutout
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
 from siimdet.data.loader import Batch, Samples, ordered_batches, steps_per_epoch, training_batches
+from siimdet.errors import ImageError
 from siimdet.imaging.png import write_png
 
 COUNT = 11
 AUGMENT = Augment(
     horizontal_flip=0.5, affine=Affine(p=1, rotate=20), blur=0.5, cutout=Cutout(p=0.5, holes=6, radius=0.05)
 )
-
-
-@pytest.fixture(scope="module")
-def stored(tmp_path_factory) -> tuple[Path, list[ImageRecord], dict[str, BoxLabels]]:
-    """Eleven images of 60 x 40 px; the even ones have a box."""
-    root = tmp_path_factory.mktemp("dataset")
-    rng = np.random.default_rng(0)
-    size, records, boxes = ImageSize(60, 40), [], {}
-    for index in range(COUNT):
-        name = f"image{index:02d}"
-        write_png(root / "images" / f"{name}.png", rng.integers(0, 256, (40, 60), np.uint8))
-        labels = [index % 2, np.nan]
-        records.append(ImageRecord(name, name, name, f"images/{name}.png", size, size, labels, "train"))
-        boxes[name] = BoxLabels.empty(size) if index % 2 else BoxLabels([[index, 5, 40, 30]], [0], size)
-    return root, records, boxes
 
 
 def samples(stored, *, seed: int = 0, augment: Augment | None = AUGMENT, count: int = COUNT) -> Samples:
@@ -111,6 +95,16 @@ def test_ordered_batches_hold_every_image_once(stored):
     assert [len(batch.ids) for batch in batches] == [4, 4, 3]
     assert [i for batch in batches for i in batch.ids] == [f"image{index:02d}" for index in range(COUNT)]
     assert list(ordered_batches(samples(stored, count=0), batch_size=4)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_that_cannot_be_read_is_named_from_any_process(stored, tmp_path, workers):
+    _, records, boxes = stored
+    (tmp_path / "images").mkdir()
+    (tmp_path / records[0].path).write_bytes(b"broken")
+    some = Samples(tmp_path, records[:1], boxes, side=32, resize="stretch")
+    with pytest.raises(ImageError, match=r"image00\.png: file: found a file that starts with b'broken'"):
+        list(ordered_batches(some, batch_size=1, workers=workers))
 
 
 def test_sixteen_bit_images_are_scaled_by_their_own_range(tmp_path):

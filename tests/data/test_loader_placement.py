@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from siimdet.core.types import ImageSize
-from siimdet.data.loader import fit_image
+from siimdet.data.placement import fit_image
 
 RESIZES = ("stretch", "letterbox", "shorter")
 
