@@ -17,7 +17,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from siimdet.models.bodies import STAGES, GreyInput, build_body, stage_channels
+from siimdet.models.bodies import STAGES, GreyInput, build_resnet_body, stage_channels
 
 
 class _AsTheyAre(nn.Module):
@@ -76,12 +76,12 @@ def build_faster_rcnn(
     The pyramid has the stages from `finest_stage` (1 to 4; stride 2^(stage + 1)) and one pooled level above;
     `anchor_sizes` (px of the input) holds one size per level. Frozen batch norm keeps the statistics of the
     pretrained body: batches of full-size images are too small to estimate them.
-    Raises: ValueError if the anchors do not fit the levels.
+    Raises: ValueError if the anchors do not fit the levels, RunError for a body that is no ResNet.
     """
     stages = STAGES[finest_stage - 1 :]
     if len(anchor_sizes) != len(stages) + 1:
         raise ValueError(f"{len(anchor_sizes)} anchor sizes, expected {len(stages) + 1}: one per pyramid level")
-    trunk = build_body(body)
+    trunk = build_resnet_body(body)
     channels = stage_channels(trunk)[finest_stage - 1 :]
     if freeze_batch_norm:
         freeze_norms(trunk)

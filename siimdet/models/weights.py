@@ -1,20 +1,15 @@
-"""What a trained model is on disk, and how it comes back: model.json and weights/best.safetensors.
-
-Nothing here unpickles: weights are safetensors, whose reader executes nothing.
-"""
+"""What a trained model is on disk, and how it comes back: model.json and weights/best.safetensors."""
 
 import inspect
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.error import URLError
 
 import safetensors.torch
-import torchvision
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from siimdet.core.files import atomic_write, read_versioned_json, sha256_file
@@ -23,6 +18,8 @@ from siimdet.data.loader import Resize
 from siimdet.errors import RunError
 from siimdet.models.classifier import build_classifier
 from siimdet.models.faster_rcnn import build_faster_rcnn
+from siimdet.models.pretrained import imagenet_tensors
+from siimdet.models.weight_files import SUFFIXES, read_safetensors, read_weight_file
 from siimdet.models.yolo import build_yolo_detector
 
 Kind = Literal["classifier", "faster_rcnn", "yolo"]
@@ -36,6 +33,12 @@ WEIGHTS = "weights/best.safetensors"
 NEXT = "weights/next.safetensors"
 """Weights whose model.json may be written already, until they take the name of WEIGHTS."""
 FORMAT_VERSION = 1
+
+_BODY_PREFIXES = ("detector.backbone.body.", "first.body.", "body.")
+"""Where models of ours keep their body; a file without them is a body alone."""
+
+_OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.)")
+"""Names in the files that torchvision publishes, from a time before its modules were called norm1 and conv2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,10 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
     Raises: RunError for a run without a trained model, of another format, or with damaged weights.
     """
     spec = read_spec(run)
-    model = build_model(spec)
+    try:
+        model = build_model(spec)
+    except (TypeError, ValueError) as error:  # a model.json that somebody edited
+        raise RunError(run / MODEL, "architecture", found=error, expected=f"that of a {spec.kind}") from None
     _load(model, run)
     return model.eval(), spec
 
@@ -130,39 +136,31 @@ def read_run_tensors(run: Path) -> dict[str, Tensor]:
     wanted = read_card(run).get("sha256")
     for place in (WEIGHTS, NEXT):  # a kill between model.json and the last rename leaves them under NEXT
         if (run / place).is_file() and sha256_file(run / place) == wanted:
-            return read_tensors(run / place)
+            return read_safetensors(run / place)
     found = "other bytes" if (run / WEIGHTS).is_file() else "nothing"
     raise RunError(run / WEIGHTS, "file", found=found, expected=f"the weights of SHA-256 {wanted} in {MODEL}")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file. Raises: RunError if it is missing or damaged."""
-    if not path.is_file():
-        raise RunError(path, "file", found="nothing", expected="a .safetensors file")
-    try:
-        return safetensors.torch.load_file(path)
-    except SafetensorError as error:
-        raise RunError(path, "content", found=error, expected="safetensors") from None
-
-
 def init_body(body: nn.Module, name: str, source: str) -> None:
-    """Give a body the weights of `source`: none, imagenet, a run directory, or a .safetensors file.
+    """Give a body the weights of `source`: none, imagenet, a run directory, a .safetensors, .pt or .pth file.
 
-    From a run, the tensors of its body are taken and its head is left. Raises: RunError if they do not fit.
+    From a run, the tensors of its body are taken and its heads are left; of two bodies, the first's.
+    Raises: RunError if they cannot be read, or do not fit.
     """
     if source == "none":
         return
-    if source == "imagenet":
-        state = _imagenet(name)
-    else:
-        path = Path(source)
-        state = read_tensors(path) if path.suffix == ".safetensors" else read_run_tensors(path)
-        prefixes = ("detector.backbone.body.", "body.")
-        prefix = next((p for p in prefixes if any(key.startswith(p) for key in state)), "")
-        state = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    own = body.state_dict()
-    _check_fit(Path(source), own, {key: value for key, value in state.items() if key in own})
-    body.load_state_dict({key: state[key] for key in own if key in state}, strict=False)
+    state = imagenet_tensors(name) if source == "imagenet" else _body_tensors(Path(source))
+    state = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
+    gone = {name for name, module in body.named_modules() if isinstance(module, nn.Identity)}
+    state = {key: value for key, value in state.items() if key.rpartition(".")[0] not in gone}  # their classifier
+    _check_fit(Path(source), body.state_dict(), state)
+    body.load_state_dict(state, strict=False)  # checked already; only counters of batch norms may be missing
+
+
+def _body_tensors(path: Path) -> dict[str, Tensor]:
+    state = read_weight_file(path) if path.suffix in SUFFIXES else read_run_tensors(path)
+    prefix = next((p for p in _BODY_PREFIXES if any(key.startswith(p) for key in state)), "")
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def init_model(model: nn.Module, run: Path, kind: Kind) -> None:
@@ -177,17 +175,6 @@ def _load(model: nn.Module, run: Path) -> None:
     state = read_run_tensors(run)
     _check_fit(run / WEIGHTS, model.state_dict(), state)
     model.load_state_dict(state, strict=False)  # checked already; only counters of batch norms may be surplus
-
-
-def _imagenet(name: str) -> Mapping[str, Tensor]:
-    if name not in torchvision.models.list_models():
-        raise RunError("weights", "imagenet", found=f"none for {name}", expected="a body that torchvision has")
-    try:
-        weights = torchvision.models.get_model_weights(name)["DEFAULT"]
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except URLError as error:
-        expected = "a network to download them, or weights=none or a file"
-        raise RunError("weights", "imagenet", found=f"no connection ({error.reason})", expected=expected) from None
 
 
 def _check_fit(path: Path, own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

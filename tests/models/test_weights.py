@@ -2,16 +2,19 @@
 
 import json
 import pickle
+import re
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
+import torchvision
 
 from siimdet.core.files import sha256_file
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.errors import RunError
 from siimdet.models.bodies import build_body
+from siimdet.models.weight_files import read_safetensors
 from siimdet.models.weights import (
     MODEL,
     NEXT,
@@ -23,7 +26,6 @@ from siimdet.models.weights import (
     load_model,
     read_card,
     read_spec,
-    read_tensors,
     save_model,
 )
 
@@ -91,6 +93,27 @@ def test_a_classifier_comes_back_with_equal_predictions(classifier_run):
     assert torch.equal(again.predict(images), model.predict(images))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"embedding": {"hidden": [8, 8], "size": 4}, "on": "embedding"},
+        {"head": {"hidden": [8], "input_norm": True}, "opacity": True, "mask": True, "flip_tta": True},
+        {"activation": "log_softmax", "groups": {"negative": [0], "pneumonia": [1, 2, 3]}},
+        {"body": "slice_fcn", "head": {"kernel": 2}},
+    ],
+    ids=["embedding", "auxiliary", "two-stage", "kernel"],
+)
+def test_every_kind_of_classifier_comes_back_with_equal_predictions(tmp_path, changes):
+    architecture = {"body": "simple_cnn", "activation": "softmax", "mean": [0.5], "std": [0.5]} | changes
+    spec = ModelSpec("classifier", architecture, STUDY, 64, "stretch", 4)
+    model = saved(tmp_path, spec)
+    again, found = load_model(tmp_path)
+    assert found == spec
+    images = torch.rand(2, 1, 64, 64)
+    for name, values in again.predict_all(images).items():
+        assert torch.equal(values, model.predict_all(images)[name])
+
+
 def test_a_detector_comes_back_with_equal_predictions(tmp_path):
     model = saved(tmp_path, DETECTOR)
     again, spec = load_model(tmp_path)
@@ -136,7 +159,7 @@ def test_damaged_weights_are_refused(broken, damage):
     )
     if damage != "a byte of a tensor":
         with pytest.raises(RunError, match=r"content: found .*, expected safetensors$"):
-            read_tensors(path)
+            read_safetensors(path)
 
 
 def test_a_kill_between_card_and_weights_leaves_a_pair_that_fits(tmp_path):
@@ -171,6 +194,11 @@ def test_a_broken_card_is_refused(broken, content):
             "model.json: architecture: found",
         ),
         ({"architecture": None}, "model.json: architecture: found "),
+        ({"architecture": {**CLASSIFIER.architecture, "head": {"depth": 3}}}, "model.json: architecture: found "),
+        (
+            {"architecture": {**CLASSIFIER.architecture, "on": "embedding"}},
+            "model.json: architecture: found classes are told on the embedding, expected one, expected that of a class",
+        ),
     ],
 )
 def test_a_foreign_card_is_refused(broken, changes, line):
@@ -181,12 +209,12 @@ def test_a_foreign_card_is_refused(broken, changes, line):
 def test_weights_of_another_architecture_are_refused(broken):
     edit(broken, classes={"name": "two", "names": ["a", "b"]})
     assert refusal(broken) == "weights/best.safetensors: head.weight: found (4, 2048), expected (2, 2048)"
-    edit(broken, architecture={**CLASSIFIER.architecture, "hidden": 8})
+    edit(broken, architecture={**CLASSIFIER.architecture, "head": {"hidden": [8]}})
     assert refusal(broken).startswith("weights/best.safetensors: head.0.bias: found no such tensor, expected ")
 
 
 def test_a_surplus_tensor_is_refused(broken):
-    tensors = read_tensors(broken / WEIGHTS)
+    tensors = read_safetensors(broken / WEIGHTS)
     save_model(broken, read_spec(broken), {**tensors, "spare": torch.zeros(1)}, {})
     assert "spare: found a tensor, expected none of that name" in refusal(broken)
 
@@ -211,6 +239,10 @@ def test_a_pickle_is_refused_and_never_run(broken, tmp_path, write):
     foreign = tmp_path / "weights.safetensors"
     write(foreign, {"x": Payload(trap)})
     with pytest.raises(RunError, match=r"expected safetensors"):
+        init_body(build_body(BODY), BODY, str(foreign))
+    foreign = tmp_path / "weights.pth"
+    write(foreign, {"x": Payload(trap)})
+    with pytest.raises(RunError, match=r"content: found a pickle of something else, expected a state dict of .*only$"):
         init_body(build_body(BODY), BODY, str(foreign))
     assert not trap.exists()
 
@@ -255,10 +287,79 @@ def test_a_body_of_another_shape_or_none_is_refused(classifier_run, tmp_path):
         init_body(build_body("resnet18"), "resnet18", str(run))
     with pytest.raises(RunError, match=r"model.json: file: found No such file"):
         init_body(build_body(BODY), BODY, str(tmp_path / "no-run"))
-    with pytest.raises(
-        RunError, match=f"^weights: imagenet: found none for {BODY}, expected a body that torchvision has"
-    ):
-        init_body(build_body(BODY), BODY, "imagenet")
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.pt", "a.safetensors"])
+def test_a_published_state_dict_gives_its_body_without_its_classifier(tmp_path, name):
+    torch.manual_seed(3)
+    published = torchvision.models.resnet18(weights=None)
+    path, state = tmp_path / name, published.state_dict()
+    path.write_bytes(safetensors.torch.save(state)) if path.suffix == ".safetensors" else torch.save(state, path)
+    body = build_body("resnet18")
+    init_body(body, "resnet18", str(path))
+    assert same_body(body, published)
+
+
+def test_a_training_checkpoint_of_several_processes_is_read(tmp_path):
+    torch.manual_seed(3)
+    source = build_body("simple_cnn")
+    state = {f"module.{key}": value for key, value in source.state_dict().items()}
+    torch.save({"state_dict": state, "epoch": 4}, tmp_path / "a.pth")
+    body = build_body("simple_cnn")
+    init_body(body, "simple_cnn", str(tmp_path / "a.pth"))
+    assert same_body(body, source)
+
+
+def test_tensors_of_a_densenet_may_have_the_names_that_torchvision_published(tmp_path):
+    torch.manual_seed(3)
+    source = build_body("densenet121")
+    old = re.compile(r"(denselayer\d+\.(?:norm|conv))([12])")
+    state = {old.sub(r"\1.\2", key): value for key, value in source.state_dict().items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in state
+    torch.save(state, tmp_path / "a.pth")
+    body = build_body("densenet121")
+    init_body(body, "densenet121", str(tmp_path / "a.pth"))
+    assert same_body(body, source)
+
+
+def test_weights_of_a_deeper_body_are_refused(tmp_path):
+    torch.save(build_body("resnext26_32x4d").state_dict(), tmp_path / "a.pth")
+    with pytest.raises(RunError, match=r"a.pth: layer1\.1\.bn1\.bias: found a tensor, expected none of that name"):
+        init_body(build_body(BODY), BODY, str(tmp_path / "a.pth"))
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", "content: found EOFError, expected a state dict of tensors alone"),
+        (b"PK\3\4 no archive", "content: found RuntimeError, expected a state dict of tensors alone"),
+        ([1, 2], "content: found list, expected a state dict of tensors alone"),
+        ({}, "content: found dict, expected a state dict of tensors alone"),
+        ({"epoch": 3}, "epoch: found int, expected a tensor"),
+        (None, "file: found nothing, expected a .pt or .pth file"),
+    ],
+    ids=["empty", "damaged", "list", "no-tensors", "numbers", "missing"],
+)
+def test_what_is_no_state_dict_is_refused(tmp_path, content, line):
+    path = tmp_path / "a.pth"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(RunError) as caught:
+        init_body(build_body("simple_cnn"), "simple_cnn", str(path))
+    assert str(caught.value).startswith(f"{path}: {line}")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_two_stage_run_gives_its_first_body(tmp_path):
+    settings = {"body": "simple_cnn", "activation": "log_softmax", "mean": [0.5], "std": [0.5]}
+    groups = {"negative": [0], "pneumonia": [1, 2, 3]}
+    model = saved(tmp_path, ModelSpec("classifier", settings | {"groups": groups}, STUDY, 64, "stretch", 4))
+    body = build_body("simple_cnn")
+    init_body(body, "simple_cnn", str(tmp_path))
+    assert same_body(body, model.first.body)
+    assert not same_body(body, model.second.body)
 
 
 def test_a_detector_starts_from_a_run_of_its_own_kind_only(classifier_run, tmp_path):
