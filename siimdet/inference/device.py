@@ -4,6 +4,7 @@ from typing import Literal
 
 import torch
 
+from siimdet.core.distributed import launched, local_rank
 from siimdet.errors import UserError
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
@@ -12,12 +13,13 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 def pick_device(name: DeviceName) -> torch.device:
     """The device of that name; `auto` is CUDA where there is one, else the CPU.
 
+    Under torchrun every process of a machine gets a CUDA device of its own.
     Raises: UserError if it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return pick_device("cuda" if torch.cuda.is_available() else "cpu")
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[name]:
         there = ", ".join(key for key, holds in available.items() if holds)
         raise UserError("--device", name, found="no such device here", expected=there)
-    return torch.device(name)
+    return torch.device("cuda", local_rank()) if name == "cuda" and launched() else torch.device(name)

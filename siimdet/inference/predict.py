@@ -1,15 +1,24 @@
-"""Run a model over images of a data set: detections in stored pixels, or class probabilities."""
+"""Run a model over images of a data set: detections in stored pixels, or class probabilities.
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+Under torchrun every process predicts a part of the images and gets the predictions of all.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from siimdet.core.distributed import gathered, interleaved, rank, together, world
+from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, ImageSize, LabelSpace, Probabilities
-from siimdet.data.loader import Placement, Resize, Samples, ordered_batches
+from siimdet.data.loader import Batch, Placement, Resize, Samples, ordered_batches
 from siimdet.data.manifest import Dataset
+
+Row = TypeVar("Row")
 
 
 @runtime_checkable
@@ -25,9 +34,31 @@ class Detector(Protocol):
 class Classifies(Protocol):
     """A model that tells classes."""
 
-    def predict(self, images: Tensor) -> Tensor:
-        """Images f32[B, 1, S, S] to probabilities f32[B, K]."""
+    def predict_all(self, images: Tensor) -> dict[str, Tensor]:
+        """Images f32[B, 1, S, S] to probabilities: classes f32[B, K], and opacity f32[B] where it tells that."""
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassPredictions:
+    """What a classifier says of images.
+
+    Shapes: classes f32[N, K] and opacity f32[N, 1], both keyed by image id; opacity is the probability that
+    the image has a box, None of a model that does not tell it.
+    """
+
+    classes: Probabilities
+    opacity: Probabilities | None = None
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[object, ...]]]:
+        """Header and rows of a classifier's CSV: image_id, a column per class, then opacity where it is told."""
+        parts = [self.classes, *([self.opacity] if self.opacity is not None else [])]
+        names = [name for part in parts for name in part.space.names]
+        values = np.concatenate([part.values for part in parts], axis=1)
+        rows: list[tuple[object, ...]] = [
+            (key, *row) for key, row in zip(self.classes.keys, values.tolist(), strict=True)
+        ]
+        return ("image_id", *names), rows
 
 
 def detect(
@@ -44,12 +75,13 @@ def detect(
     """Boxes of every record by image id, in stored pixels, best first; boxes cut at the image's border."""
     samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
     sizes = {record.image_id: record.stored for record in records}
-    found = {}
-    for batch in ordered_batches(samples, batch_size=batch_size, workers=workers):
+
+    def of_batch(batch: Batch) -> Iterator[tuple[str, Detections]]:
         predictions = model.predict(batch.images.to(device))
         for image_id, placement, prediction in zip(batch.ids, batch.placements, predictions, strict=True):
-            found[image_id] = _to_stored(prediction, placement, sizes[image_id])
-    return found
+            yield image_id, _to_stored(prediction, placement, sizes[image_id])
+
+    return dict(_over_images(samples, of_batch, batch_size=batch_size, workers=workers))
 
 
 def classify(
@@ -63,15 +95,54 @@ def classify(
     device: torch.device,
     batch_size: int = 32,
     workers: int = 0,
-) -> Probabilities:
+) -> ClassPredictions:
     """Class probabilities of every record, keyed by image id."""
     samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
-    rows = [
-        model.predict(batch.images.to(device)).float().cpu().numpy()
-        for batch in ordered_batches(samples, batch_size=batch_size, workers=workers)
-    ]
-    values = np.concatenate(rows) if rows else np.zeros((0, len(classes)), np.float32)
-    return Probabilities(tuple(record.image_id for record in records), values, classes)
+
+    def of_batch(batch: Batch) -> Iterator[tuple[NDArray, NDArray | None]]:
+        found = {name: values.cpu().numpy() for name, values in model.predict_all(batch.images.to(device)).items()}
+        opacity = found.get("opacity", [None] * len(batch.ids))
+        yield from zip(found["classes"], opacity, strict=True)
+
+    rows = _over_images(samples, of_batch, batch_size=batch_size, workers=workers)
+    keys = tuple(record.image_id for record in records)
+    values = np.array([row for row, _ in rows], np.float32).reshape(-1, len(classes))
+    opacity = np.array([value for _, value in rows if value is not None], np.float32).reshape(-1, 1)
+    told = Probabilities(keys, opacity, OPACITY) if len(opacity) else None
+    return ClassPredictions(Probabilities(keys, values, classes), told)
+
+
+def embed(
+    model: Callable[..., Tensor],
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    *,
+    side: int,
+    resize: Resize,
+    device: torch.device,
+    batch_size: int = 32,
+    workers: int = 0,
+) -> NDArray[np.float32]:
+    """Embeddings f32[N, D] of every record, rows of norm 1."""
+    samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
+
+    @torch.inference_mode()
+    def of_batch(batch: Batch) -> Iterator[NDArray]:
+        yield from model(batch.images.to(device), output="embedding").float().cpu().numpy()
+
+    return np.array(_over_images(samples, of_batch, batch_size=batch_size, workers=workers), np.float32)
+
+
+def _over_images(
+    samples: Samples, of_batch: Callable[[Batch], Iterator[Row]], *, batch_size: int, workers: int
+) -> list[Row]:
+    """A row for every image in the samples' order, each image read by one process."""
+
+    def own() -> list[Row]:
+        batches = ordered_batches(samples, batch_size=batch_size, workers=workers, part=(rank(), world()))
+        return [row for batch in batches for row in of_batch(batch)]
+
+    return interleaved(gathered(together(own)))
 
 
 def _to_stored(prediction: tuple[Tensor, Tensor, Tensor], placement: Placement, size: ImageSize) -> Detections:

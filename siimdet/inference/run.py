@@ -6,19 +6,22 @@ from typing import cast
 
 import torch
 
-from siimdet.core.types import Detections, ImageRecord, Probabilities
+from siimdet.core.types import Detections, ImageRecord
+from siimdet.data.coco import write_detections
 from siimdet.data.manifest import Dataset
+from siimdet.data.table import write_table
 from siimdet.errors import RunError
-from siimdet.inference.predict import Classifies, Detector, classify, detect
-from siimdet.models.weights import MODEL, load_model
+from siimdet.inference.aggregate import patient_table
+from siimdet.inference.predict import Classifies, ClassPredictions, Detector, classify, detect
+from siimdet.models.weights import MODEL, load_model, read_card
 
-Predictions = dict[str, Detections] | Probabilities
+Predictions = dict[str, Detections] | ClassPredictions
 
 
 def predict_run(
     run: Path, dataset: Dataset, records: Sequence[ImageRecord], *, device: torch.device, workers: int = 0
 ) -> Predictions:
-    """Detections by image id in stored pixels, or probabilities keyed by image id, of the run's best model.
+    """Detections by image id in stored pixels, or what a classifier says of each image, by the run's best model.
 
     A data set without classes of boxes, such as a plain folder of DICOM, takes any detector.
     Raises: RunError if the run is incomplete, or a detector's classes are not the data set's.
@@ -53,21 +56,43 @@ def predict_run(
     )
 
 
+def write_predictions(
+    out: Path, run: Path, dataset: Dataset, records: Sequence[ImageRecord], found: Predictions, *, by: str
+) -> None:
+    """Write what predict_run found: COCO results of a detector, a CSV of a classifier, by image or by patient.
+
+    Patients are decided by the rule and the threshold that the run chose on its validation images.
+    Raises: RunError for patients of a detector, or of a run that was trained without a rule for them.
+    """
+    if not isinstance(found, ClassPredictions):
+        if by != "image":
+            raise RunError(run / MODEL, "kind", found="a detector", expected=f"a classifier, for --by {by}")
+        write_detections(out, dataset, found)
+    elif by == "patient":
+        rule = read_card(run).get("patients")
+        if rule is None:
+            expected = "a run trained with `patients` in its config"
+            raise RunError(run / MODEL, "patients", found="no rule", expected=expected)
+        write_table(out, *patient_table(found.classes, records, **rule))
+    else:
+        write_table(out, *found.table())
+
+
 def predict_boxes(
     run: Path, dataset: Dataset, records: Sequence[ImageRecord], *, device: torch.device, workers: int = 0
 ) -> dict[str, Detections]:
     """predict_run of a detector. Raises: RunError for a classifier."""
     found = predict_run(run, dataset, records, device=device, workers=workers)
-    if isinstance(found, Probabilities):
+    if isinstance(found, ClassPredictions):
         raise RunError(run / MODEL, "kind", found="a classifier", expected="a detector")
     return found
 
 
 def predict_classes(
     run: Path, dataset: Dataset, records: Sequence[ImageRecord], *, device: torch.device, workers: int = 0
-) -> Probabilities:
+) -> ClassPredictions:
     """predict_run of a classifier. Raises: RunError for a detector."""
     found = predict_run(run, dataset, records, device=device, workers=workers)
-    if not isinstance(found, Probabilities):
+    if not isinstance(found, ClassPredictions):
         raise RunError(run / MODEL, "kind", found="a detector", expected="a classifier")
     return found

@@ -1,23 +1,30 @@
-"""Figures of a classifier for the training journal: accuracy, precision, recall, F1, AUROC, AP.
+"""Figures of a classifier: accuracy, precision, recall, specificity, F1, AUROC, AP, log loss.
 
 Shapes: N rows (images or studies), K classes. `probabilities` f[N, K] in [0, 1]; `truth` f[N, K]
 holds 1, 0 or NaN for unknown, and unknown entries count nowhere.
 
 A class without a known positive has no precision, recall, F1, AUROC or AP: they are None and stay
-out of the macro means. A class with positives of which none is predicted has precision 0, which is
-scikit-learn's value too: leaving it out would reward a model for never naming a class. AUROC is
-scikit-learn's; AP is the competition's (siimdet.scoring.voc), with one score for one row.
+out of the macro means; without a known negative it has no specificity and no AUROC. A class with
+positives of which none is predicted has precision 0, which is scikit-learn's value too: leaving it
+out would reward a model for never naming a class. AUROC is scikit-learn's; AP is the competition's
+(siimdet.scoring.voc), with one score for one row.
 """
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score
 
 from siimdet.core.types import LabelSpace
+from siimdet.errors import ConfigError
 from siimdet.scoring.voc import class_curve
+
+_LEAST = 1e-7
+"""A probability of 0 counts as this in the log loss, which would be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +33,12 @@ class ClassFigures:
 
     positives: int
     negatives: int
+    false_positives: int
+    false_negatives: int
     accuracy: float | None
     precision: float | None
     recall: float | None
+    specificity: float | None
     f1: float | None
     auroc: float | None
     ap: float | None
@@ -76,22 +86,64 @@ def multilabel_score(
     return ClassificationScore(accuracy, _per_class(values, predicted, truth, classes.names))
 
 
-def multiclass_score(probabilities: ArrayLike, truth: ArrayLike, classes: LabelSpace) -> ClassificationScore:
+def multiclass_score(
+    probabilities: ArrayLike, truth: ArrayLike, classes: LabelSpace, *, decisions: ArrayLike | None = None
+) -> ClassificationScore:
     """Score exclusive classes; the most probable one is predicted, the first on ties.
 
+    Shapes: decisions i64[N], class ids that were decided on in another way, such as by a threshold.
     A row with an unknown entry counts nowhere.
     Raises: ValueError for shapes or values that do not fit, and unless exactly one class holds.
     """
     values, truth = _check(probabilities, truth, classes)
+    predicted_ids = values.argmax(1) if decisions is None else np.asarray(decisions, np.int64)
     known = ~np.isnan(truth).any(1)
-    values, truth = values[known], truth[known]
+    values, truth, chosen = values[known], truth[known], predicted_ids[known]
     if not (truth.sum(1) == 1).all():
         raise ValueError(f"{int((truth.sum(1) != 1).sum())} rows without exactly one true class, expected one each")
-    actual, chosen = truth.argmax(1), values.argmax(1)
+    actual = truth.argmax(1)
     predicted = chosen[:, None] == np.arange(len(classes))
     confusion = np.zeros((len(classes), len(classes)), np.int64)
     np.add.at(confusion, (actual, chosen), 1)
     return ClassificationScore(_mean(actual == chosen), _per_class(values, predicted, truth, classes.names), confusion)
+
+
+def log_loss(probabilities: ArrayLike, truth: ArrayLike, *, exclusive: bool) -> float | None:
+    """Mean of -log P(truth): over rows for exclusive classes, else over known entries; None if none is known.
+
+    Shapes: as the module's. Of exclusive classes a row with an unknown entry counts nowhere.
+    """
+    values, labels = np.asarray(probabilities, np.float64), np.asarray(truth, np.float64)
+    if exclusive:
+        rows = ~np.isnan(labels).any(1)
+        chosen = values[rows][labels[rows] == 1]
+    else:
+        chosen = np.where(labels == 1, values, 1 - values)[~np.isnan(labels)]
+    return float(-np.log(chosen.clip(_LEAST)).mean()) if len(chosen) else None
+
+
+def figure_at(figures: Mapping[str, Any], path: str) -> float | None:
+    """The figure at a dotted path such as `auroc` or `classes.COVID.false_negatives`; None where nothing defines it.
+
+    Keys may hold dots themselves: the longest that fits is tried first.
+    Raises: ConfigError, of the config's best.figure, for a path to no figure.
+    """
+    for found, value in _leaves(figures, ""):
+        if found == path:
+            return value
+    known = [found for found, _ in _leaves(figures, "")]
+    near = difflib.get_close_matches(path, known, n=5, cutoff=0.5) or known[:12]
+    raise ConfigError("config", "best.figure", found=repr(path), expected=f"a figure such as {', '.join(near)}")
+
+
+def _leaves(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float | None]]:
+    """Paths and values of all figures; longer keys come first, so that of equal paths theirs is found."""
+    for key in sorted(figures, key=len, reverse=True):
+        value = figures[key]
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        elif value is None or isinstance(value, int | float):
+            yield f"{prefix}{key}", value
 
 
 def _per_class(
@@ -109,14 +161,19 @@ def _one_class(
 ) -> ClassFigures:
     positives = int(actual.sum())
     negatives = len(actual) - positives
-    accuracy = _mean(predicted == actual)
-    if not positives:
-        return ClassFigures(0, negatives, accuracy, None, None, None, None, None)
     hits, named = int((predicted & actual).sum()), int(predicted.sum())
+    shared = {
+        "positives": positives,
+        "negatives": negatives,
+        "false_positives": named - hits,
+        "false_negatives": positives - hits,
+        "accuracy": _mean(predicted == actual),
+        "specificity": (negatives - (named - hits)) / negatives if negatives else None,
+    }
+    if not positives:
+        return ClassFigures(**shared, precision=None, recall=None, f1=None, auroc=None, ap=None)
     return ClassFigures(
-        positives=positives,
-        negatives=negatives,
-        accuracy=accuracy,
+        **shared,
         precision=hits / named if named else 0.0,
         recall=hits / positives,
         f1=2 * hits / (named + positives),

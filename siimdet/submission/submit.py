@@ -63,7 +63,7 @@ def submit(
     if coupling.nms_iou is not None:
         fused = fuse([fused], method="nms", min_iou=coupling.nms_iou)
     images = predict_classes(study, dataset, records, device=device, workers=workers)
-    studies = study_probabilities(images, records, coupling.study_from_images)
+    studies = study_probabilities(images.classes, records, coupling.study_from_images, opacity=images.opacity)
     return Predictions(boxes, fused, studies, couple(records, fused, studies, coupling, file=file, ids=ids))
 
 

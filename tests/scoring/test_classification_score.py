@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics
 
 from siimdet.core.types import LabelSpace
-from siimdet.scoring.classification import multiclass_score, multilabel_score
+from siimdet.scoring.classification import log_loss, multiclass_score, multilabel_score
 
 TWO = LabelSpace("two", ("a", "b"))
 THREE = LabelSpace("three", ("a", "b", "c"))
@@ -30,7 +30,7 @@ def test_class_without_positives_is_none_and_out_of_the_means():
     score = multilabel_score([[0.9, 0.9], [0.1, 0.2]], [[1, 0], [0, 0]], TWO)
     b = score.classes["b"]
     assert (b.precision, b.recall, b.f1, b.auroc, b.ap) == (None,) * 5
-    assert b.accuracy == 0.5
+    assert (b.accuracy, b.specificity, b.false_positives, b.false_negatives) == (0.5, 0.5, 1, 0)
     assert score.macro("f1") == 1.0
 
 
@@ -44,7 +44,8 @@ def test_no_rows_and_all_unknown_have_no_figure():
 
 def test_class_with_positives_only_has_no_auroc():
     score = multilabel_score([[0.9, 0.1]], [[1, 1]], TWO)
-    assert score.classes["a"].auroc is None
+    assert (score.classes["a"].auroc, score.classes["a"].specificity) == (None, None)
+    assert score.classes["b"].false_negatives == 1
     assert score.classes["b"].precision == 0.0
 
 
@@ -70,6 +71,39 @@ def test_multiclass_leaves_unknown_rows_out():
     score = multiclass_score(values, truth, TWO)
     assert score.accuracy == 1.0
     assert score.confusion.tolist() == [[1, 0], [0, 1]]
+
+
+def test_specificity_and_false_answers_equal_the_confusion_matrix():
+    rng = np.random.default_rng(5)
+    values, actual = rng.dirichlet(np.ones(3), 60), rng.integers(0, 3, 60)
+    score = multiclass_score(values, np.eye(3)[actual], THREE)
+    for k, figures in enumerate(score.classes.values()):
+        (right, above), (below, hits) = metrics.confusion_matrix(actual == k, values.argmax(1) == k)
+        assert (figures.false_positives, figures.false_negatives) == (above, below)
+        assert figures.specificity == right / (right + above)
+        assert figures.recall == hits / (hits + below)
+
+
+def test_decisions_stand_in_for_the_most_probable_class():
+    values, truth = [[0.7, 0.3], [0.6, 0.4], [0.9, 0.1]], [[0, 1], [0, 1], [1, 0]]
+    score = multiclass_score(values, truth, TWO, decisions=[1, 0, 0])
+    assert score.accuracy == pytest.approx(2 / 3)
+    assert score.confusion.tolist() == [[1, 0], [1, 1]]
+    assert score.classes["b"].auroc == 1.0
+
+
+def test_log_loss_by_hand_and_against_scikit_learn():
+    half, quarter = np.log(2), np.log(4)
+    exclusive = log_loss([[0.5, 0.5], [0.75, 0.25], [0.1, 0.9]], [[1, 0], [0, 1], [np.nan, 1]], exclusive=True)
+    assert exclusive == pytest.approx((half + quarter) / 2)
+    assert log_loss([[0.5, 0.75], [0.1, 0.9]], [[1, 0], [np.nan, np.nan]], exclusive=False) == pytest.approx(
+        (half + quarter) / 2
+    )
+    assert log_loss([[0.5, 0.5]], [[np.nan, 1]], exclusive=True) is None
+    assert log_loss([[0.0, 1.0]], [[1, 0]], exclusive=True) == pytest.approx(7 * np.log(10))
+    rng = np.random.default_rng(4)
+    values, actual = rng.dirichlet(np.ones(3), 50), rng.integers(0, 3, 50)
+    assert log_loss(values, np.eye(3)[actual], exclusive=True) == pytest.approx(metrics.log_loss(actual, values))
 
 
 def test_journal_entry_is_plain_json():
