@@ -14,14 +14,16 @@ from siimdet.arguments import (
     DeviceChoice,
     FormatName,
     FusionMethod,
+    Owner,
     ResizeName,
     ScalingName,
     SourceName,
+    SplitBy,
     SplitName,
     spread,
 )
 from siimdet.errors import UserError
-from siimdet.plain_text import counted, indented
+from siimdet.plain_text import aligned, classification_report, counted, indented
 
 if TYPE_CHECKING:
     from siimdet.core.types import ImageRecord
@@ -60,6 +62,7 @@ def convert(
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: the cores.")] = None,
     cluster: Annotated[str | None, typer.Option(help="Address of a Dask scheduler to work instead.")] = None,
+    split_by: Annotated[SplitBy, typer.Option(help="What train, val and test divide.")] = SplitBy.PATIENT,
     folds: Annotated[int | None, typer.Option(min=2, help="Number train + val into this many folds.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of splits and folds.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="Convert the first images by id only.")] = None,
@@ -85,6 +88,7 @@ def convert(
             patient_pattern=patient_pattern,
             workers=workers,
             cluster=cluster,
+            split_by=split_by.value,
             folds=folds,
             seed=seed,
             limit=limit,
@@ -153,16 +157,18 @@ def _train(
     device: DeviceChoice,
 ) -> None:
     from siimdet.config_file import load_config
+    from siimdet.core.distributed import process_group
     from siimdet.data.manifest import read_dataset
     from siimdet.inference.device import pick_device
     from siimdet.training.train import train, train_folds
 
     settings = load_config(config, overrides or (), kinds=kinds)
     data, chosen = read_dataset(dataset), pick_device(device.value)
-    if folds is None:
-        train(settings, data, out, device=chosen, resume=resume)
-    else:
-        train_folds(settings, data, out, folds=folds, device=chosen, resume=resume)
+    with process_group():
+        if folds is None:
+            train(settings, data, out, device=chosen, resume=resume)
+        else:
+            train_folds(settings, data, out, folds=folds, device=chosen, resume=resume)
     _say(f"run: {out}")
 
 
@@ -215,31 +221,65 @@ def train_study(
     _train(("study",), config, overrides, dataset, out, resume, folds, device)
 
 
+@app.command("train-classifier")
+def train_classifier(
+    config: ConfigArgument,
+    dataset: DatasetOption,
+    out: RunOption,
+    overrides: OverridesArgument = None,
+    resume: ResumeOption = False,
+    folds: FoldsOption = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Train a classifier of images in phases, such as those of the reports in configs/recipes/."""
+    _train(("classifier",), config, overrides, dataset, out, resume, folds, device)
+
+
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="A run directory.")],
     dataset: DatasetOption,
     out: Annotated[Path, typer.Option(help="COCO results (.json) of a detector, CSV of a classifier.")],
     split: SplitOption = None,
+    by: Annotated[Owner, typer.Option(help="A classifier's rows: images, or patients decided from theirs.")] = (
+        Owner.IMAGE
+    ),
     workers: WorkersOption = 0,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
     """Predict a split of a data set with a run's best model."""
-    from siimdet.core.types import Probabilities
-    from siimdet.data.coco import write_detections
+    from siimdet.core.distributed import process_group, rank
     from siimdet.data.manifest import read_dataset
-    from siimdet.data.table import write_table
     from siimdet.inference.device import pick_device
-    from siimdet.inference.run import predict_run
+    from siimdet.inference.run import predict_run, write_predictions
 
     data = read_dataset(dataset)
-    found = predict_run(run, data, _records(data, split), device=pick_device(device.value), workers=workers)
-    if isinstance(found, Probabilities):
-        rows = ((key, *values.tolist()) for key, values in zip(found.keys, found.values, strict=True))
-        write_table(out, ("image_id", *found.space.names), rows)
-    else:
-        write_detections(out, data, found)
+    records = _records(data, split)
+    with process_group():
+        found = predict_run(run, data, records, device=pick_device(device.value), workers=workers)
+        if rank() == 0:
+            write_predictions(out, run, data, records, found, by=by.value)
     _say(f"predictions: {out}")
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="Run directory of a classifier.")],
+    dataset: DatasetOption,
+    ids: Annotated[list[str], typer.Option(help="The images to explain, of any split; several are allowed.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: a picture per image, and explanations.csv.")],
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Explain this class. Default: the most probable of each image.")
+    ] = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Show which places of radiographs speak for a class of a classifier, by Grad-CAM."""
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.device import pick_device
+    from siimdet.inference.explain import TABLE, explain_run
+
+    explain_run(run, read_dataset(dataset), ids, out, class_name=class_name, device=pick_device(device.value))
+    _say(f"explanations: {out / TABLE}")
 
 
 @app.command()
@@ -301,7 +341,9 @@ def submit(
 
 @app.command()
 def evaluate(
-    predictions: Annotated[Path, typer.Argument(help="A submission.csv, or a detector's COCO results (.json).")],
+    predictions: Annotated[
+        Path, typer.Argument(help="A submission.csv, a detector's COCO results (.json), or a classifier's CSV.")
+    ],
     dataset: Annotated[Path | None, typer.Option(help="Truth: a converted data set ...")] = None,
     split: SplitOption = None,
     image_level: Annotated[Path | None, typer.Option(help="... or train_image_level.csv")] = None,
@@ -310,24 +352,59 @@ def evaluate(
     check_only: Annotated[bool, typer.Option("--check-only", help="Check the file, do not score it.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a submission by the six-class VOC 2010 mAP at IoU > 0.5, or a detector's boxes by the same AP."""
+    """Score a submission or a detector's boxes by VOC 2010 AP at IoU > 0.5, or report on a classifier's CSV."""
     if (dataset is None) == (image_level is None) or (image_level is None) != (study_level is None):
         expected = "--dataset, or --image-level and --study-level"
         raise UserError(predictions, "truth", found="none, half of one or two kinds", expected=expected)
+    from siimdet.submission.classes_file import holds_classes
     from siimdet.submission.evaluate import evaluate_boxes, evaluate_submission
+    from siimdet.submission.evaluate_classes import evaluate_classes
 
-    split_name = split.value if split else None
-    if predictions.suffix == ".json":
+    name = split.value if split else None
+    if predictions.suffix == ".json" or holds_classes(predictions):
         if dataset is None:
-            expected = "--dataset, in whose stored pixels the boxes are"
+            expected = "--dataset, which has the images of the file"
             raise UserError(predictions, "truth", found="label tables", expected=expected)
-        result = evaluate_boxes(predictions, dataset, split_name, only_submitted=only_submitted, check_only=check_only)
+        score = evaluate_boxes if predictions.suffix == ".json" else evaluate_classes
+        result = score(predictions, dataset, name, only_submitted=only_submitted, check_only=check_only)
     else:
         tables = None if image_level is None or study_level is None else (image_level, study_level)
         result = evaluate_submission(
-            predictions, dataset, split_name, tables, only_submitted=only_submitted, check_only=check_only
+            predictions, dataset, name, tables, only_submitted=only_submitted, check_only=check_only
         )
-    print(json.dumps(result) if as_json else indented(result))
+    shown = classification_report if "classes" in result else indented
+    print(json.dumps(result) if as_json else shown(result))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run directories of classifiers.")],
+    dataset: DatasetOption,
+    split: Annotated[list[SplitName] | None, typer.Option(help="May be given again. Default: as predict.")] = None,
+    phases: Annotated[bool, typer.Option("--phases", help="Also the earlier phases of every run.")] = False,
+    out: Annotated[Path | None, typer.Option(help="CSV of the table to write.")] = None,
+    workers: WorkersOption = 0,
+    device: DeviceOption = DeviceChoice.AUTO,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare classifier runs on the same images: figures, sizes and training times in one table."""
+    from siimdet.data.table import write_table
+    from siimdet.inference.device import pick_device
+    from siimdet.submission.compare import compare_runs, comparison_table
+
+    compared = compare_runs(
+        runs,
+        dataset,
+        [name.value for name in split or ()],
+        phases=phases,
+        device=pick_device(device.value),
+        workers=workers,
+    )
+    header, rows = comparison_table(compared)
+    if out is not None:
+        write_table(out, header, rows)
+        _say(f"comparison: {out}")
+    print(json.dumps(compared) if as_json else f"{indented(compared['data'])}\n\n{aligned([header, *rows])}")
 
 
 @app.command()
@@ -388,9 +465,10 @@ def _progress(label: str) -> Any:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    if os.environ.get("RANK", "0") == "0":  # torchrun's other processes would say the same
+        print(text, file=sys.stderr)
 
 
 def _refuse(error: object) -> int:
-    print(f"siimdet: {' '.join(str(error).split())}", file=sys.stderr)
+    _say(f"siimdet: {' '.join(str(error).split())}")
     return 2

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from siimdet.config import AnyConfig, AnyTraining, Coupling, Strict
+from siimdet.config import AnyConfig, AnyTraining, Coupling, Phase, Strict
 from siimdet.errors import ConfigError
 
 _SCHEMA: TypeAdapter[Any] = TypeAdapter(AnyConfig)
@@ -27,6 +27,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, kinds: Sequence[st
     tree = _parse(text, path, "content")
     if not isinstance(tree, dict):
         raise ConfigError(path, "content", found=type(tree).__name__, expected="a mapping of keys to values")
+    flat = "phases" not in tree
     for override in overrides:
         _apply(tree, override, path)
     if tree.get("kind") not in kinds:
@@ -34,7 +35,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), *, kinds: Sequence[st
     try:
         return _SCHEMA.validate_python(tree)
     except ValidationError as error:
-        raise _explain(error, path) from None
+        raise _explain(error, path, flat=flat) from None
 
 
 def dump_config(config: BaseModel) -> str:
@@ -83,6 +84,10 @@ def _apply(tree: dict[str, Any], override: str, path: Path) -> None:
     parts = key.strip().split(".")
     if not equals or not all(parts):
         raise ConfigError(path, f"override {override!r}", found="no key and value", expected="KEY=VALUE or A.B=VALUE")
+    phases = tree.get("phases") or {}
+    if parts[0] == "phases" and len(parts) > 1 and isinstance(phases, dict) and parts[1] not in phases:
+        expected = " or ".join(map(str, phases)) or "none: the file is one phase, whose keys stand at the top"
+        raise ConfigError(path, f"override {override!r}", found=f"phase {parts[1]}", expected=expected)
     node = tree
     for part in parts[:-1]:
         if node.get(part) is None:
@@ -93,12 +98,26 @@ def _apply(tree: dict[str, Any], override: str, path: Path) -> None:
                 path, f"override {override!r}", found=f"{part} is a {type(node).__name__}", expected="a mapping"
             )
     node[parts[-1]] = _parse(value, path, f"override {override!r}")
+    if parts[0] in Phase.model_fields and isinstance(tree.get("phases"), dict):
+        for phase in tree["phases"].values():
+            _forget(phase, parts)
 
 
-def _explain(error: ValidationError, path: Path) -> ConfigError:
+def _forget(node: Any, parts: Sequence[str]) -> None:
+    """Drop a phase's own value, so that the one that was given for all phases holds."""
+    for part in parts[:-1]:
+        node = node.get(part) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(parts[-1], None)
+
+
+def _explain(error: ValidationError, path: Path, *, flat: bool) -> ConfigError:
     problems = []
     for detail in error.errors():
-        where = ".".join(str(part) for part in detail["loc"][1:]) or "content"
+        place = detail["loc"][1:]
+        if flat and place[:1] == ("phases",) and len(place) > 2:  # a file of one phase never names it
+            place = place[2:]
+        where = ".".join(str(part) for part in place) or "content"
         if detail["type"] == "extra_forbidden":
             problems.append(f"{where}: found a key that is not in the schema, expected {_known(detail)}")
         elif detail["type"] == "missing":
@@ -121,10 +140,17 @@ def _known(detail: Any) -> str:
         if c.model_fields["kind"].annotation is not None
         and get_args(c.model_fields["kind"].annotation)[0] == detail["loc"][0]
     )
-    for part in detail["loc"][1:-1]:
-        nested = schema.model_fields[part].annotation
-        schema = next(c for c in (nested, *get_args(nested)) if isinstance(c, type) and issubclass(c, Strict))
     names = list(schema.model_fields)
+    if len(detail["loc"]) == 2 and "phases" in names:
+        names += list(Phase.model_fields)
+    parts = iter(detail["loc"][1:-1])
+    for part in parts:
+        nested = schema.model_fields[part].annotation
+        if part == "phases":
+            schema, _ = Phase, next(parts)
+        else:
+            schema = next(c for c in (nested, *get_args(nested)) if isinstance(c, type) and issubclass(c, Strict))
+        names = list(schema.model_fields)
     near = difflib.get_close_matches(str(detail["loc"][-1]), names, n=1)
     return f"{near[0]} (perhaps)" if near else "one of " + ", ".join(names)
 

@@ -1,35 +1,59 @@
-"""Training classifiers: the NIH backbone (multi-label) and the study level (one class of four)."""
+"""Training classifiers: the phases of a config on one model."""
 
-import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from numpy.typing import NDArray
+from torch import nn
 
 from siimdet.augment import Augmenter
-from siimdet.config import BackboneTraining, StudyTraining
+from siimdet.config import Auxiliary, ClassifierTraining, StudyTraining
+from siimdet.config import Phase as PhaseConfig
+from siimdet.core.distributed import rank, world
 from siimdet.core.labels import STUDY
-from siimdet.core.types import ImageRecord
-from siimdet.data.loader import Samples, steps_per_epoch, training_batches
+from siimdet.core.types import ImageRecord, LabelSpace
+from siimdet.data.loader import Batch, Samples, steps_per_epoch, training_batches
 from siimdet.data.manifest import Dataset
-from siimdet.errors import ConfigError, DatasetError
-from siimdet.inference.predict import classify
+from siimdet.data.sampling import balancing_weights
+from siimdet.data.triplets import TripletSamples
+from siimdet.errors import DatasetError
+from siimdet.inference.predict import Classifies, ClassPredictions, classify, embed
 from siimdet.models.classifier import Classifier
-from siimdet.models.weights import ModelSpec, build_model, init_body, save_model
-from siimdet.scoring.classification import multiclass_score, multilabel_score
-from siimdet.training.journal import draw_curves
-from siimdet.training.loop import Job, fit
-from siimdet.training.setup import build_optimiser, build_schedule, identity, provenance
+from siimdet.models.image_classifier import ImageClassifier
+from siimdet.models.weights import ModelSpec, build_model, init_body
+from siimdet.training.figures import check_best, class_figures, embedding_figures, ranked
+from siimdet.training.freezing import freeze_all_but
+from siimdet.training.job import Job, Phase
+from siimdet.training.keeping import Keeper, architecture, draw_run
+from siimdet.training.loop import fit
+from siimdet.training.mixing import mixed
+from siimdet.training.overfit import overfit_one_batch
+from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity
+from siimdet.training.tasks import build_objective
+from siimdet.training.truth import boxed_images, check_classes, exclusive_records
 
-CURVES = {"loss": ("train_loss", "val_loss"), "score": ("accuracy", "precision", "recall", "f1", "auroc", "ap")}
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Setting:
+    """What the phases of one training have in common."""
+
+    config: ClassifierTraining
+    dataset: Dataset
+    train: tuple[ImageRecord, ...]
+    val: tuple[ImageRecord, ...]
+    model: ImageClassifier
+    device: torch.device
+    run: Path
+    architecture: Mapping[str, Any]
 
 
 def train_classifier(
-    config: BackboneTraining | StudyTraining,
+    config: ClassifierTraining,
     dataset: Dataset,
     train: Sequence[ImageRecord],
     val: Sequence[ImageRecord],
@@ -38,136 +62,151 @@ def train_classifier(
     device: torch.device,
     resume: bool,
 ) -> None:
-    """Train on `train`, keep the epoch that is best on `val`."""
-    study = isinstance(config, StudyTraining)
-    if study and dataset.labels.names != STUDY.names:
-        raise DatasetError(dataset.root, "labels", found=dataset.labels.name, expected=f"the classes of {STUDY.name}")
-    architecture: dict[str, Any] = {
-        "body": config.body,
-        "activation": "softmax" if study else "sigmoid",
-        "mean": list(config.mean),
-        "std": list(config.std),
-    }
+    """Train on `train`; of every phase the epoch is kept that is best on `val`, of the run that of the last phase."""
+    exclusive = all(phase.task.name != "multilabel" for phase in config.phases.values())
     if isinstance(config, StudyTraining):
-        architecture |= {"hidden": config.hidden, "dropout": config.dropout}
-    spec = ModelSpec("classifier", architecture, dataset.labels, config.image_size, config.resize, config.batch_size)
+        if dataset.labels.names != STUDY.names:
+            found, expected = dataset.labels.name, f"the classes of {STUDY.name}"
+            raise DatasetError(dataset.root, "labels", found=found, expected=expected)
+        train = boxed_images(dataset, train) if config.study_images == "boxed" else train
+    if exclusive:
+        train, val = (exclusive_records(dataset, part, name) for part, name in ((train, "train"), (val, "val")))
+    check_classes(dataset, train, exclusive=exclusive)
+    for phase in config.phases.values():
+        check_best(phase.best, val, dataset.labels, phase.task, config.patients)
     torch.manual_seed(config.seed)
-    model = cast(Classifier, build_model(spec))
-    init_body(model.body, config.body, config.weights)
-    frozen = freeze_all_but(model, config.trainable) if isinstance(config, StudyTraining) else ()
+    arguments = architecture(config, dataset, train)
+    first = next(iter(config.phases.values()))
+    model = cast(ImageClassifier, build_model(_spec(config, arguments, first, dataset.labels)))
+    for body in model.bodies():
+        init_body(body, config.body, config.weights)
     model.to(device).to(memory_format=torch.channels_last)
-    losses = _cross_entropy(_class_weights(config, train)) if isinstance(config, StudyTraining) else _binary_losses
-    samples = Samples(
-        dataset.root,
-        train,
-        dataset.boxes,
-        side=config.image_size,
-        resize=config.resize,
-        augmentation=Augmenter(config.augment),
-        seed=config.seed,
-    )
+    setting = _Setting(config, dataset, tuple(train), tuple(val), model, device, run, arguments)
+    phases = tuple(_phase(setting, name, phase) for name, phase in config.phases.items())
+    if config.overfit_steps and not resume and rank() == 0:
+        phases[0].begin()
+        batch = next(training_batches(_samples(setting, first, None), batch_size=first.batch_size, epoch=0))
+        overfit_one_batch(
+            model, phases[0], batch, steps=config.overfit_steps, space=dataset.labels, device=device, run=run
+        )
+    job = Job(model=model, device=device, phases=phases, seed=config.seed, identity=identity(config, dataset))
+    fit(job, run, resume=resume)
+    if rank() == 0:
+        draw_run(run)
+
+
+def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
+    config, dataset = setting.config, setting.dataset
+    samples = _samples(setting, phase, Augmenter(phase.augment))
+    steps = steps_per_epoch(samples, phase.batch_size)
+    auxiliary = config.auxiliary if isinstance(config, StudyTraining) else Auxiliary()
+    objective = build_objective(phase.task, auxiliary, setting.train, dataset.labels, device=setting.device)
+    spec = _spec(config, setting.architecture, phase, dataset.labels)
+    keeper = Keeper(setting.run, name, spec, dataset, setting.train, setting.val, config)
+    told: list[ClassPredictions] = []
 
     def evaluate(model: nn.Module) -> dict[str, Any]:
-        return _figures(cast(Classifier, model), spec, dataset, val, device, config.workers)
+        if phase.task.name == "triplet":
+            rows = embed(model, dataset, setting.val, **_reading(setting, phase))
+            return embedding_figures(rows, _class_ids(setting.val), phase.task)
+        found = classify(cast(Classifies, model), dataset, setting.val, dataset.labels, **_reading(setting, phase))
+        told[:] = [found]
+        boxed = np.array([len(dataset.boxes[record.image_id]) > 0 for record in setting.val], bool)
+        return class_figures(found, setting.val, boxed, phase.task, config.patients)
 
     def keep(model: nn.Module, figures: dict[str, Any]) -> None:
-        facts = provenance(dataset, train, val) | {"epoch": figures["epoch"], "scores": figures}
-        save_model(run, spec, model.state_dict(), facts)
+        if phase.task.name != "triplet":
+            keeper.keep(model, figures, told[0])
 
-    job = Job(
-        phase=config.kind,
-        model=model,
-        device=device,
-        losses=lambda model, batch: losses(model(batch.images.to(device)), batch.labels.to(device)),
-        batches=lambda epoch, skip: training_batches(
-            samples, batch_size=config.batch_size, epoch=epoch, skip=skip, workers=config.workers
-        ),
+    last = name == list(config.phases)[-1]
+    tells = phase.task.name != "triplet"
+    return Phase(
+        name=name,
+        epochs=phase.epochs,
+        steps=steps,
+        losses=objective.losses,
+        weight=objective.weight,
+        batches=partial(_batches, setting, phase, samples),
+        begin=partial(_begin, setting.model, phase),
         evaluate=evaluate,
-        best="accuracy" if study else "auroc",
+        score=partial(ranked, phase.best),
         keep=keep,
-        optimiser=build_optimiser(config.optimiser, model),
-        learning_rate=build_schedule(config, steps_per_epoch(samples, config.batch_size)),
-        epochs=config.epochs,
-        frozen=frozen,
-        amp=config.amp,
-        gradient_clip=config.gradient_clip,
-        seed=config.seed,
-        identity=identity(config, dataset),
+        finish=partial(keeper.finish, archive=not last) if tells else lambda: None,
+        optimiser=partial(build_optimiser, phase.optimiser),
+        learning_rate=build_schedule(
+            phase.schedule, phase.optimiser.lr, epochs=phase.epochs, steps=-(-steps // phase.accumulate)
+        ),
+        accumulate=phase.accumulate,
+        ema=phase.ema,
+        patience=phase.patience,
+        amp=autocast_type(phase.amp, setting.device),
+        gradient_clip=phase.gradient_clip,
     )
-    fit(job, run, resume=resume)
-    draw_curves(run, CURVES)
 
 
-def freeze_all_but(model: nn.Module, globs: Sequence[str]) -> tuple[nn.Module, ...]:
-    """Let only modules that match a glob train; return those that must stay in evaluation mode.
-
-    A module trains with everything below it: `head`, `body.layer4`, `body.layer?`.
-    Raises: ConfigError for a glob that matches nothing.
-    """
-    trains: set[nn.Module] = set()
-    for pattern in globs:
-        matched = [module for name, module in model.named_modules() if fnmatch.fnmatchcase(name, pattern)]
-        if not matched:
-            names = ", ".join(name for name, _ in model.named_children())
-            raise ConfigError("config", "trainable", found=repr(pattern), expected=f"a glob of modules below {names}")
-        trains.update(below for module in matched for below in module.modules())
-    if not any(True for module in trains for _ in module.parameters(recurse=False)):
-        raise ConfigError("config", "trainable", found=", ".join(globs), expected="modules that have weights")
-    frozen = tuple(module for module in model.modules() if module not in trains)
-    for module in frozen:
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(False)
-    # A container above a module that trains must not put that one into evaluation mode.
-    return tuple(module for module in frozen if not any(below in trains for below in module.modules()))
+def _spec(
+    config: ClassifierTraining, arguments: Mapping[str, Any], phase: PhaseConfig, labels: LabelSpace
+) -> ModelSpec:
+    own = {**arguments, "on": phase.task.on}
+    return ModelSpec("classifier", own, labels, phase.image_size, config.resize, config.validation_batch_size)
 
 
-def _binary_losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    known = ~labels.isnan()
-    losses = functional.binary_cross_entropy_with_logits(logits.float(), labels.nan_to_num(), reduction="none")
-    return {"bce": (losses * known).sum() / known.sum().clamp(min=1)}
+def _begin(model: nn.Module, phase: PhaseConfig) -> tuple[nn.Module, ...]:
+    """Let the phase's head tell the classes, and its modules train; those that its loss does not reach never do."""
+    idle = ("embedding", "embedding_head")
+    if phase.task.name == "triplet":
+        idle = ("head", "embedding_head")
+    elif phase.task.on == "embedding":
+        idle = ("head",)
+    if isinstance(model, Classifier):
+        model.on = phase.task.on
+    return freeze_all_but(model, phase.trainable, idle=idle)
 
 
-def _cross_entropy(weights: Tensor | None) -> Callable[[Tensor, Tensor], dict[str, Tensor]]:
-    def losses(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        factors = None if weights is None else weights.to(logits.device)
-        return {"cross_entropy": functional.cross_entropy(logits.float(), labels.argmax(1), factors)}
-
-    return losses
-
-
-def _class_weights(config: StudyTraining, records: Sequence[ImageRecord]) -> Tensor | None:
-    if not config.class_weights:
-        return None
-    counts = np.array([record.labels for record in records]).sum(0)
-    return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
-
-
-def _figures(
-    model: Classifier,
-    spec: ModelSpec,
-    dataset: Dataset,
-    records: Sequence[ImageRecord],
-    device: torch.device,
-    workers: int,
-) -> dict[str, Any]:
-    if not records:
-        return {}
-    found = classify(
-        model, dataset, records, spec.classes, side=spec.image_size, resize=spec.resize, device=device, workers=workers
+def _batches(setting: _Setting, phase: PhaseConfig, samples: Samples, epoch: int, skip: int) -> Iterator[Batch]:
+    labels = np.array([record.labels for record in setting.train])
+    drawn: Samples | TripletSamples = samples
+    if phase.task.name == "triplet":
+        augmentation = Augmenter(phase.task.augment)
+        drawn = TripletSamples(
+            samples, _class_ids(setting.train), positives=phase.task.positives, augmentation=augmentation
+        )
+    batches = training_batches(
+        drawn,
+        batch_size=phase.batch_size,
+        epoch=epoch,
+        skip=skip,
+        workers=setting.config.workers,
+        part=(rank(), world()),
+        weights=balancing_weights(labels) if phase.oversample else None,
     )
-    truth = np.array([record.labels for record in records])
-    score = multiclass_score if model.activation == "softmax" else multilabel_score
-    return {"val_loss": _validation_loss(found.values, truth, model.activation)} | score(
-        found.values, truth, spec.classes
-    ).as_dict()
+    if phase.mixup is None:
+        return batches
+    return mixed(batches, alpha=phase.mixup, seed=setting.config.seed, epoch=epoch, skip=skip, rank=rank())
 
 
-def _validation_loss(values: np.ndarray, truth: np.ndarray, activation: str) -> float | None:
-    known = ~np.isnan(truth)
-    if not known.any():
-        return None
-    log = np.log(np.clip(values.astype(np.float64), 1e-7, 1))
-    if activation == "softmax":
-        return float(-(log * np.nan_to_num(truth)).sum(1).mean())
-    other = np.log(np.clip(1 - values.astype(np.float64), 1e-7, 1))
-    return float(-np.where(truth == 1, log, other)[known].mean())
+def _class_ids(records: Sequence[ImageRecord]) -> NDArray[np.int64]:
+    return np.array([record.labels for record in records]).argmax(1)
+
+
+def _reading(setting: _Setting, phase: PhaseConfig) -> dict[str, Any]:
+    config = setting.config
+    return {
+        "side": phase.image_size,
+        "resize": config.resize,
+        "device": setting.device,
+        "batch_size": config.validation_batch_size,
+        "workers": config.workers,
+    }
+
+
+def _samples(setting: _Setting, phase: PhaseConfig, augmenter: Augmenter | None) -> Samples:
+    return Samples(
+        setting.dataset.root,
+        setting.train,
+        setting.dataset.boxes,
+        side=phase.image_size,
+        resize=setting.config.resize,
+        augmentation=augmenter,
+        seed=setting.config.seed,
+    )

@@ -1,6 +1,7 @@
 """Training Faster R-CNN on our loop, and the figures by which every detector is judged."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from siimdet.augment import Augmenter
 from siimdet.config import FasterRCNNTraining
+from siimdet.core.distributed import rank, world
 from siimdet.core.types import ImageRecord
 from siimdet.data.loader import Batch, Samples, steps_per_epoch, training_batches
 from siimdet.data.manifest import Dataset
@@ -16,9 +18,10 @@ from siimdet.errors import DatasetError
 from siimdet.inference.predict import Detector, detect
 from siimdet.models.weights import ModelSpec, build_model, init_body, init_model, save_model
 from siimdet.scoring.detection import detector_figures
-from siimdet.training.journal import draw_curves
-from siimdet.training.loop import Job, fit
-from siimdet.training.setup import build_optimiser, build_schedule, identity, provenance
+from siimdet.training.job import Job, Phase
+from siimdet.training.loop import fit
+from siimdet.training.plots import draw_curves
+from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity, provenance
 
 CURVES = {"loss": ("train_loss",), "score": ("ap50", "f1", "precision", "recall")}
 
@@ -80,27 +83,32 @@ def train_faster_rcnn(
     def keep(model: nn.Module, figures: dict[str, Any]) -> None:
         save_model(run, spec, model.state_dict(), detector_facts(dataset, train, val, figures))
 
-    job = Job(
-        phase=config.kind,
-        model=model,
-        device=device,
+    steps = steps_per_epoch(samples, config.batch_size)
+    phase = Phase(
+        name=config.kind,
+        epochs=config.epochs,
+        steps=steps,
         losses=losses,
         batches=lambda epoch, skip: training_batches(
-            samples, batch_size=config.batch_size, epoch=epoch, skip=skip, workers=config.workers
+            samples,
+            batch_size=config.batch_size,
+            epoch=epoch,
+            skip=skip,
+            workers=config.workers,
+            part=(rank(), world()),
         ),
         evaluate=evaluate,
-        best="ap50",
+        score=lambda figures: figures["ap50"],
         keep=keep,
-        optimiser=build_optimiser(config.optimiser, model),
-        learning_rate=build_schedule(config, steps_per_epoch(samples, config.batch_size)),
-        epochs=config.epochs,
-        amp=config.amp,
+        optimiser=partial(build_optimiser, config.optimiser),
+        learning_rate=build_schedule(config.schedule, config.optimiser.lr, epochs=config.epochs, steps=steps),
+        amp=autocast_type(config.amp, device),
         gradient_clip=config.gradient_clip,
-        seed=config.seed,
-        identity=identity(config, dataset),
     )
+    job = Job(model=model, device=device, phases=(phase,), seed=config.seed, identity=identity(config, dataset))
     fit(job, run, resume=resume)
-    draw_curves(run, CURVES)
+    if rank() == 0:
+        draw_curves(run, CURVES)
 
 
 def training_images(

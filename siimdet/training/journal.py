@@ -1,8 +1,8 @@
-"""metrics.jsonl: one line of JSON per epoch, and the curves drawn from it."""
+"""metrics.jsonl: one line of JSON per epoch."""
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,29 +39,8 @@ def read_journal(run: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def rewind_journal(run: Path, epochs: int) -> None:
-    """Keep the entries of the first `epochs` epochs: a resumed training writes the others again."""
-    entries = [entry for entry in read_journal(run) if entry["epoch"] < epochs]
+def rewind_journal(run: Path, entries: int) -> None:
+    """Keep the first `entries` epochs: a resumed training writes the others again."""
+    kept = read_journal(run)[:entries]
     with atomic_write(run / JOURNAL) as stream:
-        stream.writelines(json.dumps(entry) + "\n" for entry in entries)
-
-
-def draw_curves(run: Path, groups: Mapping[str, Sequence[str]]) -> None:
-    """Draw plots/NAME.png for each group NAME of journal fields, a line per field over the epochs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    entries = read_journal(run)
-    for name, fields in groups.items():
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot(xlabel="epoch", ylabel=name)
-        for field in fields:
-            points = [(e["epoch"] + 1, e[field]) for e in entries if e.get(field) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=field)
-        if axes.lines:
-            axes.legend()
-        axes.grid(alpha=0.3)
-        with atomic_write(run / "plots" / f"{name}.png", "wb") as stream:
-            figure.savefig(stream, format="png", dpi=110)
+        stream.writelines(json.dumps(entry) + "\n" for entry in kept)

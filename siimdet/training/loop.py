@@ -1,64 +1,26 @@
-"""The loop that trains every model of ours: it knows losses and batches, never a model's name."""
+"""The loop that trains every model of ours: it knows phases, losses and batches, never a model's name."""
 
-import contextlib
 import logging
 import math
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from siimdet.data.loader import Batch
+from siimdet.core.distributed import rank, same_buffers, world
 from siimdet.models.determinism import deterministic_kernels
-from siimdet.models.losses import NonFiniteLoss
 from siimdet.training.checkpoint import load_state, save_state
+from siimdet.training.epoch import Progress, train_epoch
+from siimdet.training.events import write_events
+from siimdet.training.job import Engine, Job, Phase
 from siimdet.training.journal import append_epoch, rewind_journal
-from siimdet.training.schedules import LearningRate
+from siimdet.training.moving_average import MovingAverage
+from siimdet.training.signals import terminated
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Job:
-    """Everything that one training is."""
-
-    phase: str
-    """Name in messages and in the journal."""
-    model: nn.Module
-    device: torch.device
-    losses: Callable[[nn.Module, Batch], dict[str, Tensor]]
-    """Named scalar losses of a batch on the model's device; their sum is minimised."""
-    batches: Callable[[int, int], Iterator[Batch]]
-    """(epoch, number of batches to skip) to the rest of that epoch's batches."""
-    evaluate: Callable[[nn.Module], dict[str, Any]]
-    """Figures of the model on the validation images, for the journal."""
-    best: str
-    """The figure that decides which epoch is kept; higher is better, None counts as worst."""
-    keep: Callable[[nn.Module, dict[str, Any]], None]
-    """Writes the model as the run's best."""
-    optimiser: torch.optim.Optimizer
-    learning_rate: LearningRate
-    epochs: int
-    frozen: tuple[nn.Module, ...] = ()
-    """Modules that stay in evaluation mode, so that their batch-norm statistics stay too."""
-    amp: bool = False
-    gradient_clip: float | None = None
-    seed: int = 0
-    identity: str = ""
-    """Config and data: a state is resumed only under the same ones."""
-
-
-@dataclass(slots=True)
-class _Progress:
-    epoch: int = 0
-    step: int = 0
-    best: float = -math.inf
-    totals: dict[str, float] | None = None
 
 
 def fit(job: Job, run: Path, *, resume: bool = False) -> None:
@@ -66,98 +28,99 @@ def fit(job: Job, run: Path, *, resume: bool = False) -> None:
 
     SIGTERM saves the state within the epoch and exits; resumed, the run goes on to the same numbers
     as an unbroken one on the same machine. Randomness comes from the job's seed and leaves torch's
-    own generators as they were.
+    own generators as they were. Under torchrun one process writes.
     Raises: NonFiniteLoss, with the last good state kept; RunError if there is no state to resume.
     """
     cuda = [job.device.index or 0] if job.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), deterministic_kernels(job.device), _terminated() as stopped:
-        torch.manual_seed(job.seed)
-        scaler = torch.amp.GradScaler(job.device.type, enabled=job.amp and job.device.type == "cuda")
-        progress = _Progress()
+    with torch.random.fork_rng(devices=cuda), deterministic_kernels(job.device), terminated() as stopped:
+        torch.manual_seed(job.seed + rank())
+        progress, state = Progress(), None
         if resume:
-            _restore(job, run, scaler, progress)
-        rewind_journal(run, progress.epoch)
-        while progress.epoch < job.epochs:
-            started = time.perf_counter()
-            _train_epoch(job, run, scaler, progress, stopped)
-            figures = {"phase": job.phase, "epoch": progress.epoch, "lr": job.learning_rate(progress.epoch, 0)}
-            figures |= {f"train_{name}": total / progress.step for name, total in (progress.totals or {}).items()}
-            job.model.eval()
-            figures |= job.evaluate(job.model)
-            figures["seconds"] = round(time.perf_counter() - started, 2)
-            score = figures.get(job.best)
-            score = -math.inf if score is None else float(score)
-            if score > progress.best or progress.epoch == 0:
-                progress.best = score
-                job.keep(job.model, figures)
+            state = load_state(run, identity=job.identity, device=job.device)
+            progress = Progress(**state["progress"])
+            job.model.load_state_dict(state["model"])
+        if rank() == 0:
+            rewind_journal(run, progress.entries)
+        for number in range(progress.phase, len(job.phases)):
+            phase = job.phases[number]
+            engine = _start(job, phase)
+            if state is not None and state["optimiser"] is not None:
+                _restore(engine, state)
+            state = None
+            _run_phase(job, phase, engine, run, progress, stopped)
+            if engine.average is not None:
+                job.model.load_state_dict(engine.average.model.state_dict())
+            if rank() == 0:
+                phase.finish()
+            progress.next_phase()
+            _save(job, None, run, progress)
+
+
+def _start(job: Job, phase: Phase) -> Engine:
+    frozen = phase.begin()
+    trained: nn.Module = job.model
+    if world() > 1:
+        ours = [job.device.index or 0] if job.device.type == "cuda" else None
+        trained = nn.parallel.DistributedDataParallel(job.model, device_ids=ours)
+    return Engine(
+        optimiser=phase.optimiser(job.model),
+        scaler=torch.amp.GradScaler(job.device.type, enabled=phase.amp == torch.float16),
+        average=None if phase.ema is None else MovingAverage(job.model, phase.ema),
+        frozen=frozen,
+        trained=trained,
+    )
+
+
+def _run_phase(
+    job: Job, phase: Phase, engine: Engine, run: Path, progress: Progress, stopped: Callable[[], bool]
+) -> None:
+    while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
+        started = time.perf_counter()
+
+        def save() -> None:
+            _save(job, engine, run, progress)
+
+        train_epoch(phase, engine, job.device, progress, stopped=stopped, save=save)
+        figures = {"phase": phase.name, "epoch": progress.epoch, "lr": phase.learning_rate(progress.epoch, 0)}
+        figures |= progress.means()
+        model = job.model if engine.average is None else engine.average.model
+        same_buffers(job.model)
+        same_buffers(model)
+        model.eval()
+        figures |= phase.evaluate(model)
+        figures["seconds"] = round(time.perf_counter() - started, 2)
+        score = phase.score(figures)
+        ranking = [-math.inf if score is None else score, -figures.get("val_loss", 0.0)]
+        better = progress.epoch == 0 or ranking > progress.best
+        if better:
+            progress.best = ranking
+        if rank() == 0:
+            if better:
+                phase.keep(model, figures)
             append_epoch(run, figures)
-            log.info("%s", summary(figures, job.epochs))
-            progress.epoch, progress.step, progress.totals = progress.epoch + 1, 0, None
-            _save(job, run, scaler, progress)
+            write_events(run, figures, step=progress.entries)
+            log.info("%s", summary(figures, phase.epochs))
+        progress.next_epoch(better=better)
+        _save(job, engine, run, progress)
 
 
-def _train_epoch(job: Job, run: Path, scaler: Any, progress: _Progress, stopped: list[int]) -> None:
-    job.model.train()
-    for module in job.frozen:
-        module.eval()
-    autocast = torch.float16 if job.device.type == "cuda" else torch.bfloat16
-    for batch in job.batches(progress.epoch, progress.step):
-        for group in job.optimiser.param_groups:
-            group["lr"] = job.learning_rate(progress.epoch, progress.step)
-        with torch.autocast(job.device.type, dtype=autocast, enabled=job.amp):
-            losses = job.losses(job.model, batch)
-            total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
-            raise NonFiniteLoss(
-                phase=job.phase, epoch=progress.epoch, step=progress.step, loss=total.item(), image_ids=batch.ids
-            )
-        job.optimiser.zero_grad()
-        scaler.scale(total).backward()
-        if job.gradient_clip is not None:
-            scaler.unscale_(job.optimiser)
-            nn.utils.clip_grad_norm_(job.model.parameters(), job.gradient_clip)
-        scaler.step(job.optimiser)
-        scaler.update()
-        sums = progress.totals or {}
-        progress.totals = {name: sums.get(name, 0.0) + loss.item() for name, loss in {"loss": total, **losses}.items()}
-        progress.step += 1
-        if stopped:
-            _save(job, run, scaler, progress)
-            raise SystemExit(128 + stopped[0])
-
-
-def _save(job: Job, run: Path, scaler: Any, progress: _Progress) -> None:
+def _save(job: Job, engine: Engine | None, run: Path, progress: Progress) -> None:
     state = {
         "identity": job.identity,
-        "epoch": progress.epoch,
-        "step": progress.step,
-        "best": progress.best,
-        "totals": progress.totals,
+        "progress": progress.as_dict(),
         "model": job.model.state_dict(),
-        "optimiser": job.optimiser.state_dict(),
-        "scaler": scaler.state_dict(),
+        "optimiser": None if engine is None else engine.optimiser.state_dict(),
+        "scaler": None if engine is None else engine.scaler.state_dict(),
+        "average": None if engine is None or engine.average is None else engine.average.state_dict(),
     }
     save_state(run, state, device=job.device)
 
 
-def _restore(job: Job, run: Path, scaler: Any, progress: _Progress) -> None:
-    state = load_state(run, identity=job.identity, device=job.device)
-    progress.epoch, progress.step = state["epoch"], state["step"]
-    progress.best, progress.totals = state["best"], state["totals"]
-    job.model.load_state_dict(state["model"])
-    job.optimiser.load_state_dict(state["optimiser"])
-    scaler.load_state_dict(state["scaler"])
-
-
-@contextlib.contextmanager
-def _terminated() -> Iterator[list[int]]:
-    """A list that holds SIGTERM's number once it came; the step in hand is finished first."""
-    received: list[int] = []
-    previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+def _restore(engine: Engine, state: Mapping[str, Any]) -> None:
+    engine.optimiser.load_state_dict(state["optimiser"])
+    engine.scaler.load_state_dict(state["scaler"])
+    if engine.average is not None:
+        engine.average.load_state_dict(state["average"])
 
 
 def summary(figures: Mapping[str, Any], epochs: int) -> str:

@@ -20,6 +20,21 @@ def cosine_floor(lr: float, *, epochs: int, floor: float, step_every: int = 1) -
     return rate
 
 
+def constant(lr: float) -> LearningRate:
+    """Always lr."""
+    return lambda epoch, step: lr
+
+
+def stepped(lr: float, *, gamma: float, step_every: int) -> LearningRate:
+    """lr x gamma ^ (epoch // step_every)."""
+    return lambda epoch, step: lr * gamma ** (epoch // step_every)
+
+
+def warmed_up(rate: LearningRate, *, warmup_steps: int, steps: int) -> LearningRate:
+    """`rate` times a factor that rises evenly from 1 / warmup_steps to 1 over the first optimiser steps."""
+    return lambda epoch, step: rate(epoch, step) * min(1.0, (epoch * steps + step + 1) / warmup_steps)
+
+
 def one_cycle(lr: float, *, epochs: int, steps: int) -> LearningRate:
     """Up from lr / 25 over 30 % of all steps, then down to nearly zero, both on a cosine.
 

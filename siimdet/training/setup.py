@@ -10,16 +10,19 @@ import torch
 from torch import nn
 
 import siimdet
-from siimdet.config import EngineTraining, Optimiser, Training
+from siimdet.config import Amp, Optimiser, Schedule, Training
 from siimdet.config_file import dump_config
 from siimdet.core.types import ImageRecord
 from siimdet.data.manifest import Dataset
-from siimdet.training.schedules import LearningRate, cosine_floor, one_cycle
+from siimdet.errors import RunError
+from siimdet.training.schedules import LearningRate, constant, cosine_floor, one_cycle, stepped, warmed_up
 
 
 def build_optimiser(settings: Optimiser, model: nn.Module) -> torch.optim.Optimizer:
     """An optimiser over the parameters that train."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if settings.name == "adam":
+        return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     if settings.name == "adamw":
         return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     return torch.optim.SGD(
@@ -31,12 +34,29 @@ def build_optimiser(settings: Optimiser, model: nn.Module) -> torch.optim.Optimi
     )
 
 
-def build_schedule(config: EngineTraining, steps: int) -> LearningRate:
-    """The learning rate of a training with `steps` optimiser steps per epoch."""
-    lr, schedule = config.optimiser.lr, config.schedule
+def build_schedule(schedule: Schedule, lr: float, *, epochs: int, steps: int) -> LearningRate:
+    """The learning rate of `epochs` epochs with `steps` optimiser steps each."""
     if schedule.name == "one_cycle":
-        return one_cycle(lr, epochs=config.epochs, steps=steps)
-    return cosine_floor(lr, epochs=config.epochs, floor=schedule.floor, step_every=schedule.step_every)
+        return one_cycle(lr, epochs=epochs, steps=steps)
+    if schedule.name == "cosine_floor":
+        rate = cosine_floor(lr, epochs=epochs, floor=schedule.floor, step_every=schedule.step_every)
+    elif schedule.name == "step":
+        rate = stepped(lr, gamma=schedule.gamma, step_every=schedule.step_every)
+    else:
+        rate = constant(lr)
+    return warmed_up(rate, warmup_steps=schedule.warmup_steps, steps=steps) if schedule.warmup_steps else rate
+
+
+def autocast_type(amp: Amp, device: torch.device) -> torch.dtype | None:
+    """What autocast computes in, for true fp16 on CUDA and bf16 on the CPU.
+
+    Raises: RunError for what a device lacks.
+    """
+    if amp is False:
+        return None
+    if device.type == "mps" or (device.type == "cpu" and amp == "fp16"):
+        raise RunError("config", "amp", found=f"{str(amp).lower()} on {device.type}", expected="amp=false there")
+    return torch.float16 if amp == "fp16" or (amp is True and device.type == "cuda") else torch.bfloat16
 
 
 def identity(config: Training, dataset: Dataset) -> str:

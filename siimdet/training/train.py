@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 
-from siimdet.config import AnyTraining, EngineTraining
+from siimdet.config import AnyTraining
 from siimdet.config_file import dump_config
+from siimdet.core.distributed import rank, world
 from siimdet.core.files import atomic_write
-from siimdet.core.types import Detections, Probabilities
+from siimdet.core.types import Detections
 from siimdet.data.coco import write_detections
 from siimdet.data.manifest import Dataset, read_dataset, training_split
 from siimdet.data.table import write_table
 from siimdet.errors import DatasetError, RunError
+from siimdet.inference.predict import ClassPredictions
 from siimdet.inference.run import predict_run
 from siimdet.training.checkpoint import STATE
 from siimdet.training.classify import train_classifier
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 TRAININGS: dict[str, Callable[..., None]] = {
     "backbone": train_classifier,
     "study": train_classifier,
+    "classifier": train_classifier,
     "faster_rcnn": train_faster_rcnn,
     "yolo": train_yolo_run,
 }
@@ -42,11 +45,13 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
         raise DatasetError(dataset.root, "split", found="no val images", expected="some to choose the best epoch by")
     if not resume and (run / STATE).exists():  # a run that ended in its first epoch left nothing worth keeping
         raise RunError(run, "--out", found="a run", expected="a new directory, or --resume")
-    _check_device(config, device)
-    if not resume:
-        with atomic_write(run / CONFIG) as stream:
-            stream.write(dump_config(config))
-    log.info("%s: %d images to train on, %d to validate, on %s", config.kind, len(records), len(val), device)
+    if config.kind == "yolo" and world() > 1:
+        raise RunError("torchrun", "processes", found=world(), expected="1: YOLO trains in one process")
+    if rank() == 0:
+        if not resume:
+            with atomic_write(run / CONFIG) as stream:
+                stream.write(dump_config(config))
+        log.info("%s: %d images to train on, %d to validate, on %s", config.kind, len(records), len(val), device)
     with torch.random.fork_rng():
         TRAININGS[config.kind](config, dataset, records, val, run, device=device, resume=resume)
 
@@ -69,14 +74,15 @@ def train_folds(
         train(own, dataset, part, device=device, resume=resume and (part / STATE).exists())
         _, val = training_split(dataset, fold=fold, exclude_patients=excluded_patients(config, dataset))
         parts.append(predict_run(part, dataset, val, device=device, workers=config.workers))
-    write_out_of_fold(run, dataset, parts)
+    if rank() == 0:
+        write_out_of_fold(run, dataset, parts)
 
 
 def write_out_of_fold(run: Path, dataset: Dataset, parts: list[Any]) -> None:
     """Join the predictions of all folds into one file in `run`."""
-    if isinstance(parts[0], Probabilities):
-        rows = [(key, *values.tolist()) for part in parts for key, values in zip(part.keys, part.values, strict=True)]
-        write_table(run / "oof.csv", ("image_id", *parts[0].space.names), sorted(rows))
+    if isinstance(parts[0], ClassPredictions):
+        tables = [part.table() for part in parts]
+        write_table(run / "oof.csv", tables[0][0], sorted(row for _, rows in tables for row in rows))
     else:
         joined: dict[str, Detections] = {}
         for part in parts:
@@ -100,8 +106,3 @@ def excluded_patients(config: AnyTraining, dataset: Dataset) -> set[str]:
         log.info("%s: %d patients left out", root, len(shared))
         excluded |= shared
     return excluded
-
-
-def _check_device(config: AnyTraining, device: torch.device) -> None:
-    if isinstance(config, EngineTraining) and config.amp and device.type == "mps":
-        raise RunError("config", "amp", found="true on mps", expected="amp=false there")

@@ -17,8 +17,9 @@ from siimdet.inference.predict import detect
 from siimdet.models.weights import ModelSpec, read_run_tensors, save_model
 from siimdet.scoring.detection import detector_figures
 from siimdet.training.detect import CURVES, detector_facts, training_images
-from siimdet.training.journal import append_epoch, draw_curves, rewind_journal
+from siimdet.training.journal import append_epoch, rewind_journal
 from siimdet.training.loop import summary
+from siimdet.training.plots import draw_curves
 from siimdet.training.setup import identity
 
 log = logging.getLogger(__name__)

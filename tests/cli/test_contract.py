@@ -12,7 +12,8 @@ OPTIONS = {
     "convert": {
         "source",
         *("--raw", "--out", "--image-size", "--resize", "--bit-depth", "--scaling", "--voi", "--patient-pattern"),
-        *("--workers", "--cluster", "--folds", "--seed", "--limit", "--present-only", "--allow-failures"),
+        *("--workers", "--cluster", "--split-by", "--folds", "--seed", "--limit", "--present-only"),
+        "--allow-failures",
     },
     "inspect": {"dataset", "--against", "--report", "--json"},
     "write": {"dataset", "--format", "--out"},
@@ -20,6 +21,7 @@ OPTIONS = {
     "train-detector": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-study": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "predict": {"run", "--dataset", "--split", "--out", "--workers", "--device"},
+    "explain": {"run", "--dataset", "--ids", "--out", "--class", "--device"},
     "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights"},
     "submit": {
         *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--out", "--workers", "--device"),
@@ -28,6 +30,7 @@ OPTIONS = {
         "predictions",
         *("--dataset", "--split", "--image-level", "--study-level", "--only-submitted", "--check-only", "--json"),
     },
+    "compare": {"runs", "--dataset", "--split", "--phases", "--out", "--workers", "--device", "--json"},
     "demo": {"--out", "--seed"},
     "doctor": {"--json"},
 }
@@ -65,6 +68,10 @@ def test_help_imports_nothing_heavy():
             ["fuse", "a", "b", "--weights", "1", ".5", "--iou", ".6"],
             ["fuse", "a", "b", "--weights", "1", "--weights", ".5", "--iou", ".6"],
         ),
+        (
+            ["explain", "run", "--ids", "a", "1", "--out", "b"],
+            ["explain", "run", "--ids", "a", "--ids", "1", "--out", "b"],
+        ),
         (["fuse", "--weights", "1", "2", "a", "b"], ["fuse", "--weights", "1", "--weights", "2", "a", "b"]),
     ],
 )
@@ -81,6 +88,7 @@ def test_options_with_several_values(given, parsed):
         (["inspect", "no/such/data"], ("no/such/data/dataset.json", "found", "expected")),
         (["evaluate", "no.csv", "--image-level", "a.csv", "--study-level", "b.csv"], ("no.csv", "found", "expected")),
         (["evaluate", "no.csv"], ("no.csv", "found", "expected")),
+        (["compare", "no/run", "--dataset", "no/such/data"], ("no/such/data/dataset.json", "found", "expected")),
         (["train-study", "no.yaml", "--dataset", "x", "--out", "y"], ("no.yaml", "found", "expected")),
         (["launch"], ("launch",)),
     ],

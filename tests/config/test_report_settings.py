@@ -1,42 +1,62 @@
-"""The figures of the report behind S1, as the files under configs/ hold them."""
+"""The figures of the report behind S1, as the files under configs/ hold them; S2 to S5: test_recipe_settings.py."""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from siimdet.config import Augment
 from siimdet.config_file import load_config
 from siimdet.training.setup import build_schedule
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-KINDS = ("backbone", "study", "faster_rcnn", "yolo", "coupling")
+KINDS = ("backbone", "study", "classifier", "faster_rcnn", "yolo", "coupling")
+
+
+def settings(name: str) -> dict[str, Any]:
+    return load_config(CONFIGS / f"{name}.yaml", kinds=KINDS).model_dump()
 
 
 def pinned(name: str, **expected) -> None:
-    config = load_config(CONFIGS / f"{name}.yaml", kinds=KINDS).model_dump()
+    config = settings(name)
     assert {key: config[key] for key in expected} == expected
 
 
-SGD = {"name": "sgd", "lr": 0.001, "momentum": 0.9, "nesterov": True, "weight_decay": 0.0}
-COSINE_EVERY_2 = {"name": "cosine_floor", "floor": 0.05, "step_every": 2}
+def pinned_phases(name: str, **phases: dict[str, Any]) -> None:
+    """The phases are these, in this order, and hold these values."""
+    found = settings(name)["phases"]
+    assert list(found) == list(phases)
+    assert {phase: {key: found[phase][key] for key in keys} for phase, keys in phases.items()} == phases
+
+
+def optimiser(kind: str, lr: float, **more) -> dict[str, Any]:
+    return {"name": kind, "lr": lr, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, **more}
+
+
+def part(config: dict[str, Any], **expected) -> None:
+    assert {key: config[key] for key in expected} == expected
+
+
+SGD = optimiser("sgd", 0.001, nesterov=True)
+COSINE_EVERY_2 = {"name": "cosine_floor", "floor": 0.05, "step_every": 2, "gamma": 0.5, "warmup_steps": 0}
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+NO_AUGMENT = Augment().model_dump()
 CLASSIFIER_AUGMENT = {
+    **NO_AUGMENT,
     "horizontal_flip": 0.5,
     "affine": {"p": 1.0, "rotate": 20.0, "shift": 0.0},
-    "sharpen": 0.0,
     "blur": 0.3,
-    "brightness_contrast": 0.0,
-    "cutout": None,
     "erase": {"p": 0.3, "area": (0.01, 0.1)},
 }
 DETECTOR_AUGMENT = {
+    **NO_AUGMENT,
     "horizontal_flip": 0.3,
     "affine": {"p": 0.3, "rotate": 20.0, "shift": 0.0625},
     "sharpen": 0.5,
     "blur": 0.25,
     "brightness_contrast": 0.3,
     "cutout": {"p": 0.3, "holes": 6, "radius": 0.05},
-    "erase": None,
 }
 
 
@@ -46,16 +66,24 @@ def test_backbone():
         kind="backbone",
         body="resnext101_32x8d",
         weights="imagenet",
-        epochs=35,
-        batch_size=32,
-        image_size=224,
         resize="shorter",
-        amp=True,
-        optimiser=SGD,
-        schedule=COSINE_EVERY_2,
-        augment=CLASSIFIER_AUGMENT,
         **IMAGENET,
     )
+    pinned_phases(
+        "backbone/resnext101_nih",
+        backbone={
+            "epochs": 35,
+            "batch_size": 32,
+            "image_size": 224,
+            "trainable": ("*",),
+            "amp": True,
+            "optimiser": SGD,
+            "schedule": COSINE_EVERY_2,
+            "augment": CLASSIFIER_AUGMENT,
+            "best": {"figure": "auroc", "goal": "highest"},
+        },
+    )
+    part(settings("backbone/resnext101_nih")["phases"]["backbone"]["task"], name="multilabel", class_weights=False)
 
 
 @pytest.mark.parametrize(("source", "only_positives"), [("rsna", True), ("siim", False)])
@@ -112,19 +140,26 @@ def test_study_level():
         "study/resnext101_siim",
         kind="study",
         body="resnext101_32x8d",
-        trainable=("head",),
-        epochs=58,
-        batch_size=15,
-        hidden=1024,
-        dropout=0.5,
-        class_weights=False,
-        image_size=224,
+        head={"hidden": (1024,), "dropout": 0.5, "input_dropout": 0.0, "input_norm": False, "kernel": None},
+        auxiliary={"opacity": 0.0, "mask": 0.0},
+        study_images="all",
         resize="shorter",
-        optimiser={**SGD, "lr": 5e-4, "nesterov": False},
-        schedule={**COSINE_EVERY_2, "step_every": 1},
-        augment=CLASSIFIER_AUGMENT,
         **IMAGENET,
     )
+    pinned_phases(
+        "study/resnext101_siim",
+        study={
+            "trainable": ("head",),
+            "epochs": 58,
+            "batch_size": 15,
+            "image_size": 224,
+            "optimiser": optimiser("sgd", 5e-4),
+            "schedule": {**COSINE_EVERY_2, "step_every": 1},
+            "augment": CLASSIFIER_AUGMENT,
+            "best": {"figure": "accuracy", "goal": "highest"},
+        },
+    )
+    part(settings("study/resnext101_siim")["phases"]["study"]["task"], name="cross_entropy", class_weights=False)
 
 
 def test_fusion_and_submission():
@@ -139,7 +174,7 @@ def test_fusion_and_submission():
     ],
 )
 def test_where_the_learning_rate_starts_and_ends(name, last):
-    config = load_config(CONFIGS / f"{name}.yaml", kinds=KINDS)
-    rate = build_schedule(config, steps=10)
-    assert rate(0, 0) == config.optimiser.lr
-    assert rate(config.epochs - 1, 9) == pytest.approx(last, rel=1e-12)
+    (phase,) = load_config(CONFIGS / f"{name}.yaml", kinds=KINDS).phases.values()
+    rate = build_schedule(phase.schedule, phase.optimiser.lr, epochs=phase.epochs, steps=10)
+    assert rate(0, 0) == phase.optimiser.lr
+    assert rate(phase.epochs - 1, 9) == pytest.approx(last, rel=1e-12)

@@ -1,0 +1,151 @@
+"""One epoch of a phase: forward, backward, step, over one process or many."""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from siimdet.core.distributed import gathered, summed, world
+from siimdet.data.loader import Batch
+from siimdet.errors import UserError
+from siimdet.models.losses import NonFiniteLoss
+from siimdet.training.job import Engine, Phase
+
+TERMINATED = 128 + 15
+"""Exit code after SIGTERM."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training stands: what a state remembers beside weights."""
+
+    phase: int = 0
+    epoch: int = 0
+    step: int = 0
+    """Batches done in this epoch."""
+    entries: int = 0
+    """Epochs done in all phases: lines of the journal."""
+    stale: int = 0
+    """Epochs since the best one."""
+    best: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
+    totals: dict[str, float] = field(default_factory=dict)
+    """Sums of loss x weight over the batches done, and of weights under ''."""
+
+    def means(self) -> dict[str, float]:
+        """Mean losses of the epoch, as the journal names them."""
+        return {f"train_{name}": total / self.totals[""] for name, total in self.totals.items() if name}
+
+    def next_epoch(self, *, better: bool) -> None:
+        """Begin the next epoch."""
+        self.epoch, self.step, self.totals = self.epoch + 1, 0, {}
+        self.entries, self.stale = self.entries + 1, 0 if better else self.stale + 1
+
+    def next_phase(self) -> None:
+        """Begin the next phase."""
+        self.phase, self.epoch, self.stale, self.best = self.phase + 1, 0, 0, [-math.inf, -math.inf]
+
+    def as_dict(self) -> dict[str, Any]:
+        """For the state."""
+        return asdict(self)
+
+
+def train_epoch(
+    phase: Phase,
+    engine: Engine,
+    device: torch.device,
+    progress: Progress,
+    *,
+    stopped: Callable[[], bool],
+    save: Callable[[], None],
+) -> None:
+    """The rest of an epoch; `progress` moves on with every batch.
+
+    When the process is asked to stop, or an image cannot be read, the state is saved first.
+    Raises: NonFiniteLoss, the UserError of an image, SystemExit after SIGTERM; in every process.
+    """
+    engine.trained.train()
+    for module in engine.frozen:
+        module.eval()
+    engine.optimiser.zero_grad()
+    for batch in _agreed(phase.batches(progress.epoch, progress.step), phase, progress, stopped, save):
+        place = progress.step % phase.accumulate
+        group = min(phase.accumulate, phase.steps - (progress.step - place))
+        last = place == group - 1
+        spread = contextlib.nullcontext() if last or world() == 1 else engine.trained.no_sync()  # type: ignore[operator]
+        with spread:
+            _backward(phase, engine, device, batch, progress, group)
+        if last:
+            _step(phase, engine, progress)
+        progress.step += 1
+
+
+def _agreed(
+    batches: Iterator[Batch],
+    phase: Phase,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    save: Callable[[], None],
+) -> Iterator[Batch]:
+    """The batches, as long as every process has one and none was asked to stop."""
+    while True:
+        batch, failure = None, None
+        try:
+            batch = next(batches, None)
+        except UserError as error:
+            failure = error
+        failures, stops = zip(*gathered((failure, stopped())), strict=True)
+        error = next((error for error in failures if error is not None), None)
+        if (error is not None or any(stops)) and progress.step % phase.accumulate == 0:
+            save()
+        if error is not None:
+            raise error
+        if any(stops) and progress.step % phase.accumulate == 0:
+            raise SystemExit(TERMINATED)
+        if batch is None:
+            return
+        yield batch
+
+
+def _backward(phase: Phase, engine: Engine, device: torch.device, batch: Batch, progress: Progress, group: int) -> None:
+    with torch.autocast(device.type, dtype=phase.amp, enabled=phase.amp is not None):
+        losses = phase.losses(engine.trained, batch)
+        total = torch.stack(list(losses.values())).sum()
+    weight = phase.weight(batch)
+    values = {"loss": total.item(), **{name: loss.item() for name, loss in losses.items()}}
+    sums = summed([weight, *(value * weight for value in values.values())])
+    if not math.isfinite(sums[1]):
+        raise _non_finite(phase, progress, values["loss"], batch)
+    for name, value in zip(("", *values), sums, strict=True):
+        progress.totals[name] = progress.totals.get(name, 0.0) + value
+    # The processes' gradients are averaged: a share that is not 1/world must be evened out here.
+    share = world() * weight / sums[0] if sums[0] else 0.0
+    engine.scaler.scale(total * (share / group)).backward()
+
+
+def _non_finite(phase: Phase, progress: Progress, loss: float, batch: Batch) -> NonFiniteLoss:
+    found = [part for part in gathered((loss, batch.ids)) if not math.isfinite(part[0])]
+    return NonFiniteLoss(
+        phase=phase.name,
+        epoch=progress.epoch,
+        step=progress.step,
+        loss=found[0][0] if found else loss,
+        image_ids=[image_id for _, ids in found for image_id in ids],
+    )
+
+
+def _step(phase: Phase, engine: Engine, progress: Progress) -> None:
+    for parameters in engine.optimiser.param_groups:
+        parameters["lr"] = phase.learning_rate(progress.epoch, progress.step // phase.accumulate)
+    if phase.gradient_clip is not None:
+        engine.scaler.unscale_(engine.optimiser)
+        nn.utils.clip_grad_norm_(engine.trained.parameters(), phase.gradient_clip)
+    engine.scaler.step(engine.optimiser)
+    engine.scaler.update()
+    engine.optimiser.zero_grad()
+    if engine.average is not None:
+        module = engine.trained.module if world() > 1 else engine.trained
+        engine.average.update(module)  # type: ignore[arg-type]
