@@ -70,8 +70,8 @@ def _lines(entries: Sequence[Mapping[str, Any]], fields: Sequence[str]) -> list[
 
 
 def _points(entries: Sequence[Mapping[str, Any]], field: str) -> NDArray[np.float64]:
-    """f64[P, 2]: epoch from 1 and value, without the epochs in which nothing defined it."""
-    values = [(entry["epoch"] + 1, entry[field]) for entry in entries if entry.get(field) is not None]
+    """f64[P, 2]: epoch over all phases, from 1, and value, without the epochs in which nothing defined it."""
+    values = [(epoch, entry[field]) for epoch, entry in enumerate(entries, start=1) if entry.get(field) is not None]
     return np.array([point for point in values if math.isfinite(point[1])], np.float64).reshape(-1, 2)
 
 

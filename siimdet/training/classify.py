@@ -35,7 +35,7 @@ from siimdet.training.mixing import mixed
 from siimdet.training.overfit import overfit_one_batch
 from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity
 from siimdet.training.tasks import build_objective
-from siimdet.training.truth import boxed_images, check_classes, exclusive_records
+from siimdet.training.truth import boxed_images, check_classes, exclusive_records, has_boxes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +72,9 @@ def train_classifier(
     if exclusive:
         train, val = (exclusive_records(dataset, part, name) for part, name in ((train, "train"), (val, "val")))
     check_classes(dataset, train, exclusive=exclusive)
+    boxed = has_boxes(dataset, val) if isinstance(config, StudyTraining) and config.auxiliary.opacity else None
     for phase in config.phases.values():
-        check_best(phase.best, val, dataset.labels, phase.task, config.patients)
+        check_best(phase.best, val, dataset.labels, phase.task, config.patients, boxed)
     torch.manual_seed(config.seed)
     arguments = architecture(config, dataset, train)
     first = next(iter(config.phases.values()))
@@ -83,11 +84,12 @@ def train_classifier(
     model.to(device).to(memory_format=torch.channels_last)
     setting = _Setting(config, dataset, tuple(train), tuple(val), model, device, run, arguments)
     phases = tuple(_phase(setting, name, phase) for name, phase in config.phases.items())
+    # A glob that matches nothing is told before any phase trains; the first one's turn comes last, and stays.
+    frozen = [phase.begin() for phase in reversed(phases)][-1]
     if config.overfit_steps and not resume and rank() == 0:
-        phases[0].begin()
         batch = next(training_batches(_samples(setting, first, None), batch_size=first.batch_size, epoch=0))
         overfit_one_batch(
-            model, phases[0], batch, steps=config.overfit_steps, space=dataset.labels, device=device, run=run
+            model, phases[0], batch, frozen, steps=config.overfit_steps, space=dataset.labels, device=device, run=run
         )
     job = Job(model=model, device=device, phases=phases, seed=config.seed, identity=identity(config, dataset))
     fit(job, run, resume=resume)
@@ -111,8 +113,7 @@ def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
             return embedding_figures(rows, _class_ids(setting.val), phase.task)
         found = classify(cast(Classifies, model), dataset, setting.val, dataset.labels, **_reading(setting, phase))
         told[:] = [found]
-        boxed = np.array([len(dataset.boxes[record.image_id]) > 0 for record in setting.val], bool)
-        return class_figures(found, setting.val, boxed, phase.task, config.patients)
+        return class_figures(found, setting.val, has_boxes(dataset, setting.val), phase.task, config.patients)
 
     def keep(model: nn.Module, figures: dict[str, Any]) -> None:
         if phase.task.name != "triplet":
@@ -155,7 +156,7 @@ def _begin(model: nn.Module, phase: PhaseConfig) -> tuple[nn.Module, ...]:
     """Let the phase's head tell the classes, and its modules train; those that its loss does not reach never do."""
     idle = ("embedding", "embedding_head")
     if phase.task.name == "triplet":
-        idle = ("head", "embedding_head")
+        idle = ("head", "embedding_head", "opacity_head", "mask_head")
     elif phase.task.on == "embedding":
         idle = ("head",)
     if isinstance(model, Classifier):

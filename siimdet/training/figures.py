@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siimdet.config import Best, Patients, Task
+from siimdet.core.labels import OPACITY
 from siimdet.core.types import ImageRecord, LabelSpace, Probabilities
 from siimdet.errors import DatasetError
 from siimdet.inference.aggregate import choose_threshold, decide, patient_scores, patient_truth
@@ -54,17 +55,28 @@ def embedding_figures(embeddings: NDArray[np.float32], class_ids: NDArray[np.int
     }
 
 
-def check_best(best: Best, records: Sequence[ImageRecord], space: LabelSpace, task: Task, patients: Patients | None):
+def check_best(
+    best: Best,
+    records: Sequence[ImageRecord],
+    space: LabelSpace,
+    task: Task,
+    patients: Patients | None,
+    boxed: NDArray[np.bool_] | None = None,
+) -> None:
     """Refuse, before any training, a figure that there is not, or that the validation images cannot define.
 
+    Shapes: boxed bool[N], whether each of the records has a box, for a model that tells it.
     Raises: ConfigError for an unknown figure; DatasetError if even perfect predictions leave it without a value.
     """
-    truth = np.array([record.labels for record in records], np.float32)
+    truth = np.array([record.labels for record in records], np.float32).reshape(-1, len(space))
     if task.name == "triplet":
         figures = embedding_figures(truth, truth.argmax(1), task)
     else:
-        perfect = Probabilities(tuple(record.image_id for record in records), np.nan_to_num(truth), space)
-        figures = class_figures(ClassPredictions(perfect), records, np.zeros(len(records), bool), task, patients)
+        keys = tuple(record.image_id for record in records)
+        perfect = Probabilities(keys, np.nan_to_num(truth), space)
+        opacity = None if boxed is None else Probabilities(keys, boxed.astype(np.float32)[:, None], OPACITY)
+        everywhere = np.zeros(len(records), bool) if boxed is None else boxed
+        figures = class_figures(ClassPredictions(perfect, opacity), records, everywhere, task, patients)
     figures["train_loss"] = 0.0
     if figure_at(figures, best.figure) is None:
         present = [name for name, count in zip(space.names, (truth == 1).sum(0), strict=True) if count]

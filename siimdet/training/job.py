@@ -24,7 +24,7 @@ class Phase:
     losses: Callable[[nn.Module, Batch], dict[str, Tensor]]
     """Named scalar losses of a batch on the model's device, each a mean; their sum is minimised."""
     weight: Callable[[Batch], float] = lambda batch: float(len(batch.ids))
-    """What the means of a batch are over; processes and batches of one optimiser step count by it."""
+    """What the means of a batch are over: the processes' shares of a batch count by it."""
     batches: Callable[[int, int], Iterator[Batch]]
     """(epoch, number of batches to skip) to the rest of this process's batches of that epoch."""
     evaluate: Callable[[nn.Module], dict[str, Any]]

@@ -11,11 +11,11 @@ from torch import nn
 
 from siimdet.config import ClassifierTraining, StudyTraining
 from siimdet.core.files import atomic_write
-from siimdet.core.types import ImageRecord
+from siimdet.core.types import ImageRecord, LabelSpace
 from siimdet.data.manifest import Dataset
 from siimdet.data.statistics import grey_statistics
 from siimdet.data.table import read_table, write_table
-from siimdet.errors import RunError
+from siimdet.errors import ConfigError, RunError
 from siimdet.inference.predict import ClassPredictions
 from siimdet.models.bodies import input_channels
 from siimdet.models.weights import MODEL, WEIGHTS, ModelSpec, read_card, save_model
@@ -49,12 +49,18 @@ def architecture(config: ClassifierTraining, dataset: Dataset, train: Sequence[I
     if config.embedding is not None:
         arguments["embedding"] = config.embedding.model_dump(mode="json")
     if config.groups is not None:
-        arguments["groups"] = {
-            name: [dataset.labels.index(each) for each in classes] for name, classes in config.groups.items()
-        }
+        arguments["groups"] = _groups(config.groups, dataset.labels)
     if isinstance(config, StudyTraining):
         arguments |= {"opacity": bool(config.auxiliary.opacity), "mask": bool(config.auxiliary.mask)}
     return arguments
+
+
+def _groups(groups: Mapping[str, Sequence[str]], labels: LabelSpace) -> dict[str, list[int]]:
+    members = [each for classes in groups.values() for each in classes]
+    if sorted(members) != sorted(labels.names):
+        expected = f"each of {', '.join(labels.names)} once"
+        raise ConfigError("config", "groups", found=f"classes {', '.join(members)}", expected=expected)
+    return {name: [labels.index(each) for each in classes] for name, classes in groups.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)

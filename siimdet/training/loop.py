@@ -90,7 +90,7 @@ def _run_phase(
         figures |= phase.evaluate(model)
         figures["seconds"] = round(time.perf_counter() - started, 2)
         score = phase.score(figures)
-        ranking = [-math.inf if score is None else score, -figures.get("val_loss", 0.0)]
+        ranking = [-math.inf if score is None else score, -(figures.get("val_loss") or 0.0)]
         better = progress.epoch == 0 or ranking > progress.best
         if better:
             progress.best = ranking

@@ -5,6 +5,7 @@ Source: the sanity check of Karpathy's recipe for training neural networks (2019
 
 import copy
 import logging
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,18 +24,27 @@ SHOWN = 32
 
 
 def overfit_one_batch(
-    model: nn.Module, phase: Phase, batch: Batch, *, steps: int, space: LabelSpace, device: torch.device, run: Path
+    model: nn.Module,
+    phase: Phase,
+    batch: Batch,
+    frozen: Collection[nn.Module],
+    *,
+    steps: int,
+    space: LabelSpace,
+    device: torch.device,
+    run: Path,
 ) -> float:
     """Train a copy of the model on one batch alone and picture truth and prediction; return the last loss.
 
     The model and torch's generators stay as they were. Without augmentation, with the phase's own optimiser
-    at its peak rate; `phase.begin` must have been called.
+    at its peak rate; `frozen` is what `phase.begin` returned.
     """
     cuda = [device.index or 0] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda):
         learner = copy.deepcopy(model)
+        still = [learner.get_submodule(name) for name, module in model.named_modules() if module in frozen]
         optimiser = phase.optimiser(learner)
-        losses = [_step(learner, phase, optimiser, batch) for _ in range(steps)]
+        losses = [_step(learner, phase, optimiser, batch, still) for _ in range(steps)]
     learner.eval()
     found = learner.predict(batch.images.to(device)).cpu().numpy()  # type: ignore[operator]
     truth, chosen = batch.labels.numpy(), found.argmax(1)
@@ -54,8 +64,12 @@ def overfit_one_batch(
     return losses[-1]
 
 
-def _step(learner: nn.Module, phase: Phase, optimiser: torch.optim.Optimizer, batch: Batch) -> float:
+def _step(
+    learner: nn.Module, phase: Phase, optimiser: torch.optim.Optimizer, batch: Batch, still: Sequence[nn.Module]
+) -> float:
     learner.train()
+    for module in still:
+        module.eval()
     loss = torch.stack(list(phase.losses(learner, batch).values())).sum()
     optimiser.zero_grad()
     loss.backward()

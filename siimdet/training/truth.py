@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from siimdet.core.types import ImageRecord
 from siimdet.data.manifest import Dataset
@@ -45,6 +46,11 @@ def check_classes(dataset: Dataset, train: Sequence[ImageRecord], *, exclusive: 
         raise DatasetError(dataset.root, "training images", found=found, expected="images of every class")
     if missing:
         log.warning("no training image has %s: nothing is learnt about it", ", ".join(missing))
+
+
+def has_boxes(dataset: Dataset, records: Sequence[ImageRecord]) -> NDArray[np.bool_]:
+    """bool[N]: whether each of the records has a box."""
+    return np.array([len(dataset.boxes[record.image_id]) > 0 for record in records], bool)
 
 
 def boxed_images(dataset: Dataset, records: Sequence[ImageRecord]) -> tuple[ImageRecord, ...]:
