@@ -20,7 +20,8 @@ OPTIONS = {
     "train-backbone": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-detector": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-study": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
-    "predict": {"run", "--dataset", "--split", "--out", "--workers", "--device"},
+    "train-classifier": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
+    "predict": {"run", "--dataset", "--split", "--by", "--out", "--workers", "--device"},
     "explain": {"run", "--dataset", "--ids", "--out", "--class", "--device"},
     "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights"},
     "submit": {
@@ -34,7 +35,10 @@ OPTIONS = {
     "demo": {"--out", "--seed"},
     "doctor": {"--json"},
 }
-HEAVY = ("torch", "torchvision", "albumentations", "ultralytics", "polars", "pydicom", "numba", "cv2", "matplotlib")
+HEAVY = (
+    *("torch", "torchvision", "timm", "albumentations", "ultralytics", "polars", "pydicom", "numba", "cv2"),
+    *("matplotlib", "sklearn", "tensorboard", "pytorch_grad_cam"),
+)
 
 
 def test_commands_and_options_are_pinned():
@@ -90,6 +94,11 @@ def test_options_with_several_values(given, parsed):
         (["evaluate", "no.csv"], ("no.csv", "found", "expected")),
         (["compare", "no/run", "--dataset", "no/such/data"], ("no/such/data/dataset.json", "found", "expected")),
         (["train-study", "no.yaml", "--dataset", "x", "--out", "y"], ("no.yaml", "found", "expected")),
+        (
+            ["train-classifier", "configs/demo/study.yaml", "--dataset", "x", "--out", "y"],
+            ("configs/demo/study.yaml", "kind", "found 'study'", "expected classifier"),
+        ),
+        (["predict", "no/run", "--dataset", "x", "--out", "y", "--by", "study"], ("--by", "image", "patient")),
         (["launch"], ("launch",)),
     ],
 )
@@ -109,6 +118,10 @@ def test_a_mistake_is_one_line_and_exit_2(arguments, words, capfd):
         ("epochs", ("override 'epochs'", "KEY=VALUE")),
         ("epochs.x=1", ("override 'epochs.x=1'", "mapping")),
         ("kind=yolo", ("kind", "'yolo'", "backbone")),
+        (
+            "phases.backbone.epochs=1",
+            ("override 'phases.backbone.epochs=1'", "phase backbone", "keys stand at the top"),
+        ),
     ],
 )
 def test_a_bad_override_names_file_and_field(override, words, capfd):

@@ -4,13 +4,13 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 import typer
 
 from siimdet.cli import app, spread
-from siimdet.config import AnyTraining, Augment, Coupling, NoneExponents, OpacityExponents, Optimiser, Schedule
+from siimdet.config import AnyTraining, ClassifierTraining, Coupling, DetectorTraining, Strict
 from siimdet.config_file import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -19,12 +19,14 @@ KINDS = {
     "train-backbone": ("backbone",),
     "train-detector": ("faster_rcnn", "yolo"),
     "train-study": ("study",),
+    "train-classifier": ("classifier",),
 }
 COMMANDS: dict[str, Any] = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]+\]\((?P<target>[^)\s]+)\)")
 _CONFIG = re.compile(r"configs/[\w/.]+")
+_COMMAND = re.compile(r"(?:torchrun .* -m )?siimdet (?P<line>.+)")
 
 
 def blocks(page: Path, language: str | None = None) -> Iterator[str]:
@@ -38,8 +40,9 @@ def command_lines() -> list[Any]:
     for page in PAGES:
         for body in blocks(page):
             for line in body.replace("\\\n", " ").splitlines():
-                if line.startswith("siimdet "):
-                    lines.append(pytest.param(shlex.split(line)[1:], id=f"{page.relative_to(ROOT)}: {line[8:70]}"))
+                if command := _COMMAND.match(line):
+                    words = command["line"]
+                    lines.append(pytest.param(shlex.split(words), id=f"{page.relative_to(ROOT)}: {words[:62]}"))
     return lines
 
 
@@ -86,13 +89,61 @@ def test_every_option_is_described():
             assert option == "--help" or option in text, f"{page.name} lacks {option} of {name}"
 
 
-def test_every_config_key_is_described():
-    train, submit = ((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("train.md", "submit.md"))
-    for schema in (*get_args(AnyTraining), Augment, Optimiser, Schedule):
-        lacking = [key for key in schema.model_fields if f"`{key}" not in train]
-        assert not lacking, f"train.md lacks {lacking} of {schema.__name__}"
-    for key in (*Coupling.model_fields, *OpacityExponents.model_fields, *NoneExponents.model_fields):
-        assert key in submit, f"submit.md lacks {key}"
+def described(schema: Any) -> Iterator[tuple[type[Strict], str, tuple[str, ...]]]:
+    """Schema, key and choices of every key of a schema and of those within it."""
+    inner: list[Any] = []
+    for key, field in schema.model_fields.items():
+        parts = list(within(field.annotation))
+        yield (
+            schema,
+            key,
+            tuple(str(choice) for part in parts if get_origin(part) is Literal for choice in get_args(part)),
+        )
+        inner += [part for part in parts if isinstance(part, type) and issubclass(part, Strict)]
+    for part in inner:
+        yield from described(part)
+
+
+def within(annotation: Any) -> Iterator[Any]:
+    """An annotation and all that it is made of."""
+    yield annotation
+    for part in () if get_origin(annotation) is Literal else get_args(annotation):
+        yield from within(part)
+
+
+def test_keys_are_found_at_every_depth():
+    found = {(schema.__name__, key): choices for schema, key, choices in described(ClassifierTraining)}
+    assert found["ClassifierTraining", "kind"] == ("classifier",)
+    assert found["Phase", "epochs"] == ()
+    assert found["Phase", "amp"] == ("fp16", "bf16")
+    assert found["Best", "goal"] == ("highest", "lowest")
+    assert found["ResizedCrop", "scale"] == ()
+
+
+@pytest.mark.parametrize(
+    ("page", "schema"),
+    [
+        *(("train-classifier.md", each) for each in get_args(AnyTraining) if issubclass(each, ClassifierTraining)),
+        *(("train.md", each) for each in get_args(AnyTraining) if issubclass(each, DetectorTraining)),
+        ("submit.md", Coupling),
+    ],
+)
+def test_every_config_key_and_choice_is_described(page: str, schema: type[Strict]):
+    own = code_words(ROOT / "docs" / page)
+    # What detectors share with classifiers, such as the keys of a schedule, stands on the classifiers' page.
+    shared = own | code_words(ROOT / "docs" / "train-classifier.md")
+    for owner, key, choices in described(schema):
+        assert key in (own if owner is schema else shared), f"{page} lacks {key} of {owner.__name__}"
+        assert set(choices) <= shared, f"{page} lacks a choice of {key} of {owner.__name__}"
+
+
+def test_yaml_examples_load(tmp_path: Path):
+    examples = [(page.name, body) for page in PAGES for body in blocks(page, "yaml")]
+    assert examples
+    for name, body in examples:
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(body, encoding="utf-8")
+        load_config(file, kinds=[kind for kinds in KINDS.values() for kind in kinds])
 
 
 def test_python_examples_run():
@@ -100,6 +151,12 @@ def test_python_examples_run():
     assert examples
     for body in examples:
         exec(compile(body, "example", "exec"), {})
+
+
+def code_words(page: Path) -> set[str]:
+    """Names and numbers in a page's inline code."""
+    spans = re.findall(r"`([^`]+)`", _BLOCK.sub("", page.read_text(encoding="utf-8")))
+    return {word for span in spans for word in re.findall(r"\w+", span)}
 
 
 def anchors(page: Path) -> set[str]:

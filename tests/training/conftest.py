@@ -1,5 +1,7 @@
 """Small data sets that a small network learns in seconds."""
 
+import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,42 @@ from siimdet.data.manifest import Dataset, write_dataset
 from siimdet.imaging.png import write_png
 
 SIZE = ImageSize(32, 32)
+_COMMAND = """
+import os, sys
+import torch
+from siimdet.cli import run
+os.environ.update(environment)
+handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(handle, 2)
+sys.stderr = os.fdopen(2, "w", buffering=1)
+torch.set_num_threads(1)
+sys.exit(run(arguments))
+"""
+
+
+@pytest.fixture(scope="session")
+def start() -> Callable[..., multiprocessing.Process]:
+    """Starts a command line in a process of its own: start(arguments, log, environment).
+
+    It comes from a server that has imported torch and computed nothing: a fork of the test process would
+    wait for the threads of its parent's pools.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["siimdet.training.train"])
+
+    def begin(arguments: list[str], log: Path, environment: dict[str, str] | None = None):
+        values = {"arguments": arguments, "log": str(log), "environment": environment or {}}
+        process = context.Process(target=exec, args=(_COMMAND, values))
+        process.start()
+        return process
+
+    return begin
+
+
 THREE = LabelSpace("three", ("dark", "left", "COVID-19"))
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # at 32 px a second thread only waits

@@ -1,6 +1,5 @@
 """torchrun: several processes learn what one does, and what stops one stops all of them with one line."""
 
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -10,8 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import siimdet.training.train  # noqa: F401  the forked processes have it then
-from siimdet.cli import run
 from siimdet.training.journal import read_journal
 
 CONFIG = {
@@ -45,32 +42,36 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess:
     )
 
 
-def launch(processes: int, folder: Path, *arguments: object) -> tuple[list[int], str]:
-    """Exit codes and stderr of forked processes, with torchrun's variables: they need not import torch again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = folder / "stderr.txt"
-    children = []
-    for rank in range(processes):
-        child = multiprocessing.get_context("fork").Process(
-            target=_as_rank, args=(rank, processes, port, log, [str(argument) for argument in arguments])
-        )
-        child.start()
-        children.append(child)
-    for child in children:
-        child.join(120)
-    return [child.exitcode for child in children], log.read_text()
+@pytest.fixture
+def launch(start):
+    """Runs a command line as torchrun would, in so many processes: their exit codes and stderr."""
+
+    def together(processes: int, folder: Path, *arguments: object) -> tuple[list[int | None], str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        children = []
+        for rank in range(processes):
+            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+            environment = {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
+            children.append(start([str(argument) for argument in arguments], folder / "stderr.txt", environment))
+        for child in children:
+            child.join(120)
+        return [child.exitcode for child in children], (folder / "stderr.txt").read_text()
+
+    return together
 
 
-def _as_rank(rank: int, processes: int, port: int, log: Path, arguments: list[str]) -> None:
-    with open(log, "a") as stream:
-        os.dup2(stream.fileno(), 2)
-    sys.stderr = os.fdopen(2, "w", buffering=1)
-    if processes > 1:
-        places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in places.items()}, MASTER_ADDR="127.0.0.1")
-    sys.exit(run(arguments))
+@pytest.fixture
+def train(launch):
+    """Trains in FOLDER/ofN: train(processes, folder, dataset, *overrides, **settings)."""
+
+    def together(processes: int, folder: Path, dataset, *overrides: str, **settings):
+        config = write_config(folder, **settings)
+        options = ("--dataset", dataset.root, "--out", folder / f"of{processes}")
+        return launch(processes, folder, "train-classifier", config, *overrides, *options)
+
+    return together
 
 
 def write_config(folder: Path, **settings) -> Path:
@@ -79,14 +80,8 @@ def write_config(folder: Path, **settings) -> Path:
     return path
 
 
-def train(processes: int, folder: Path, dataset, *overrides: str, **settings) -> tuple[list[int], str]:
-    config = write_config(folder, **settings)
-    options = ("--dataset", dataset.root, "--out", folder / f"of{processes}")
-    return launch(processes, folder, "train-classifier", config, *overrides, *options)
-
-
 @pytest.mark.parametrize("task", ["cross_entropy", "multilabel"])
-def test_two_processes_give_the_curve_of_one(three_classes, tmp_path, task):
+def test_two_processes_give_the_curve_of_one(three_classes, train, tmp_path, task):
     settings = {"task": {"name": task, "class_weights": True}, "best": {"figure": "auroc"}}
     for processes in (1, 2):
         codes, errors = train(processes, tmp_path, three_classes, **settings)
@@ -100,7 +95,7 @@ def test_two_processes_give_the_curve_of_one(three_classes, tmp_path, task):
     assert abs(losses[2] - losses[0]) > 1e-3  # more than what is compared
 
 
-def test_two_processes_validate_and_predict_every_image_once(three_classes, tmp_path):
+def test_two_processes_validate_and_predict_every_image_once(three_classes, launch, tmp_path):
     options = ("--dataset", three_classes.root, "--out", tmp_path / "of2")
     done = torchrun("train-classifier", write_config(tmp_path), "epochs=1", *options)
     assert done.returncode == 0, done.stderr
@@ -123,13 +118,13 @@ def test_two_processes_validate_and_predict_every_image_once(three_classes, tmp_
     assert len(validation) == 1 + sum(record.split == "val" for record in three_classes.records)
 
 
-def test_stopped_and_resumed_two_processes_go_on_to_the_same_numbers(three_classes, tmp_path):
+def test_stopped_and_resumed_two_processes_go_on_to_the_same_numbers(three_classes, train, launch, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
     dropout = {"head": {"hidden": [16], "dropout": 0.5}, "accumulate": 1}  # each process draws its own
     assert train(2, whole, three_classes, **dropout)[0] == [0, 0]
-    _corrupt_once(three_classes, broken, dropout)
+    _corrupt_once(train, three_classes, broken, dropout)
     options = ("--resume", "--dataset", three_classes.root, "--out", broken / "of2")
     codes, errors = launch(2, broken, "train-classifier", broken / "config.yaml", *options)
     assert codes == [0, 0], errors
@@ -140,7 +135,7 @@ def test_stopped_and_resumed_two_processes_go_on_to_the_same_numbers(three_class
     assert kept[0] == kept[1]
 
 
-def _corrupt_once(dataset, folder: Path, settings: dict) -> None:
+def _corrupt_once(train, dataset, folder: Path, settings: dict) -> None:
     """Train while one image is damaged: one line, from one process, exit 2; then mend the image."""
     victim = dataset.root / next(record.path for record in dataset.records if record.split == "train")
     whole = victim.read_bytes()
@@ -156,7 +151,7 @@ def _corrupt_once(dataset, folder: Path, settings: dict) -> None:
     assert "Traceback" not in errors
 
 
-def test_a_batch_smaller_than_the_processes_is_refused_in_one_line(three_classes, tmp_path):
+def test_a_batch_smaller_than_the_processes_is_refused_in_one_line(three_classes, train, tmp_path):
     codes, errors = train(2, tmp_path, three_classes, "batch_size=1")
     assert codes == [2, 2]
     assert [line.split(":")[1:3] for line in errors.splitlines() if line.startswith("siimdet: ")] == [
