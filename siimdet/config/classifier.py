@@ -94,7 +94,15 @@ class Best(Strict):
 
     figure: str
     """Any figure of metrics.jsonl: auroc, accuracy, val_loss, classes.COVID.false_negatives, patients.f1 ..."""
-    goal: Literal["highest", "lowest"] = "highest"
+    goal: Literal["highest", "lowest"] | None = None
+    """None: lowest for losses and for false positives and negatives, else highest."""
+
+    @property
+    def highest(self) -> bool:
+        """Whether the higher figure is the better one."""
+        if self.goal is not None:
+            return self.goal == "highest"
+        return not self.figure.endswith(("loss", "false_negatives", "false_positives"))
 
 
 class Phase(Strict):

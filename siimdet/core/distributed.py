@@ -34,7 +34,7 @@ def process_group() -> Iterator[None]:
 
 def launched() -> bool:
     """Whether torchrun started us as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and {"RANK", "MASTER_ADDR"} <= os.environ.keys()
 
 
 def rank() -> int:
@@ -84,6 +84,11 @@ def together(action: Callable[[], Value]) -> Value:
     if first is not None:
         raise first
     return result  # type: ignore[return-value]
+
+
+def by_first(action: Callable[[], object]) -> None:
+    """Let rank 0 alone do something, such as write a file; what fails there fails everywhere, as in `together`."""
+    together(lambda: action() if rank() == 0 else None)
 
 
 def interleaved(parts: Sequence[Sequence[Value]]) -> list[Value]:

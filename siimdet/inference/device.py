@@ -22,4 +22,10 @@ def pick_device(name: DeviceName) -> torch.device:
     if not available[name]:
         there = ", ".join(key for key, holds in available.items() if holds)
         raise UserError("--device", name, found="no such device here", expected=there)
-    return torch.device("cuda", local_rank()) if name == "cuda" and launched() else torch.device(name)
+    if name != "cuda" or not launched():
+        return torch.device(name)
+    if local_rank() >= torch.cuda.device_count():
+        found, expected = f"process {local_rank() + 1} of this machine", f"at most {torch.cuda.device_count()}"
+        raise UserError("torchrun", "--nproc-per-node", found=found, expected=f"{expected}, one per CUDA device")
+    torch.cuda.set_device(local_rank())
+    return torch.device("cuda", local_rank())

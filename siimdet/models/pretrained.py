@@ -12,7 +12,7 @@ import torchvision
 from torch import Tensor
 
 from siimdet.errors import RunError
-from siimdet.models.bodies import OWN_BODIES, build_body, torchvision_bodies
+from siimdet.models.bodies import OWN_BODIES, build_body, timm_name, torchvision_bodies
 from siimdet.models.weight_files import read_weight_file
 
 PACKAGES = {
@@ -51,7 +51,9 @@ def _no_connection(reason: object) -> RunError:
 
 def _from_torchvision(name: str) -> Mapping[str, Tensor]:
     try:
-        weights = torchvision.models.get_model_weights(name)["DEFAULT"]
+        known = torchvision.models.get_model_weights(name).__members__
+        # The first edition where there is one: the reports' networks started from it, and DEFAULT moves on.
+        weights = known.get("IMAGENET1K_V1") or known["DEFAULT"]
         return weights.get_state_dict(progress=False, check_hash=True)
     except URLError as error:
         raise _no_connection(error.reason) from None
@@ -76,11 +78,11 @@ def _from_package(name: str, folder: Path) -> Mapping[str, Tensor]:
 def _from_timm(name: str) -> Mapping[str, Tensor]:
     import timm
 
-    if not timm.is_model_pretrained(name):
+    if not timm.is_model_pretrained(timm_name(name)):
         raise _none_for(name)
     with _hub_only_if_reachable() as reason:
         try:
-            return timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+            return timm.create_model(timm_name(name), pretrained=True, num_classes=0).state_dict()
         except OSError as error:  # huggingface_hub's LocalEntryNotFoundError and URLError are
             raise _no_connection(reason or error) from None
 

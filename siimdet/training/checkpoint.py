@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from siimdet.core.distributed import gathered, rank, world
+from siimdet.core.distributed import by_first, gathered, rank, world
 from siimdet.errors import RunError
 from siimdet.models.state import check_identity, read_state, write_state
 
@@ -17,8 +17,7 @@ def save_state(run: Path, state: Mapping[str, Any], *, device: torch.device) -> 
     """Replace the state on disk; tensors, numbers, strings, lists and dicts only. Every process must call it."""
     generators = [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
     everybodys = gathered([generator.tolist() for generator in generators])
-    if rank() == 0:
-        write_state(run / STATE, {**state, "rng": everybodys})
+    by_first(lambda: write_state(run / STATE, {**state, "rng": everybodys}))
 
 
 def load_state(run: Path, *, identity: str, device: torch.device) -> dict[str, Any]:

@@ -32,12 +32,13 @@ class Progress:
     stale: int = 0
     """Epochs since the best one."""
     best: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
-    totals: dict[str, float] = field(default_factory=dict)
-    """Sums of loss x weight over the batches done, and of weights under ''."""
+    totals: dict[str, list[float]] = field(default_factory=dict)
+    """Per loss the sums over the batches done of loss x weight and of weight."""
 
     def means(self) -> dict[str, float]:
-        """Mean losses of the epoch, as the journal names them."""
-        return {f"train_{name}": total / self.totals[""] for name, total in self.totals.items() if name}
+        """Mean losses of the epoch and their sum, as the journal names them."""
+        means = {name: total / weight if weight else 0.0 for name, (total, weight) in self.totals.items()}
+        return {"train_loss": sum(means.values()), **{f"train_{name}": value for name, value in means.items()}}
 
     def next_epoch(self, *, better: bool) -> None:
         """Begin the next epoch."""
@@ -61,8 +62,8 @@ def train_epoch(
     *,
     stopped: Callable[[], bool],
     save: Callable[[], None],
-) -> None:
-    """The rest of an epoch; `progress` moves on with every batch.
+) -> list[str]:
+    """The rest of an epoch; `progress` moves on with every batch. Returns the ids of the last one.
 
     When the process is asked to stop, or an image cannot be read, the state is saved first.
     Raises: NonFiniteLoss, the UserError of an image, SystemExit after SIGTERM; in every process.
@@ -71,6 +72,7 @@ def train_epoch(
     for module in engine.frozen:
         module.eval()
     engine.optimiser.zero_grad()
+    ids: list[str] = []
     for batch in _agreed(phase.batches(progress.epoch, progress.step), phase, progress, stopped, save):
         place = progress.step % phase.accumulate
         group = min(phase.accumulate, phase.steps - (progress.step - place))
@@ -81,6 +83,16 @@ def train_epoch(
         if last:
             _step(phase, engine, progress)
         progress.step += 1
+        ids = batch.ids
+    return ids
+
+
+def check_weights(model: nn.Module, phase: Phase, progress: Progress, image_ids: list[str]) -> None:
+    """Raise NonFiniteLoss if the last step of an epoch left a weight or a statistic of NaN or infinity."""
+    values = (value for value in model.state_dict().values() if value.is_floating_point())
+    if not all(torch.isfinite(value).all() for value in values):
+        step = max(0, progress.step - 1)
+        raise NonFiniteLoss(phase=phase.name, epoch=progress.epoch, step=step, loss=math.nan, image_ids=image_ids)
 
 
 def _agreed(
@@ -99,11 +111,12 @@ def _agreed(
             failure = error
         failures, stops = zip(*gathered((failure, stopped())), strict=True)
         error = next((error for error in failures if error is not None), None)
-        if (error is not None or any(stops)) and progress.step % phase.accumulate == 0:
+        whole = progress.step % phase.accumulate == 0 or progress.step == phase.steps
+        if (error is not None or any(stops)) and whole:
             save()
         if error is not None:
             raise error
-        if any(stops) and progress.step % phase.accumulate == 0:
+        if any(stops) and whole:
             raise SystemExit(TERMINATED)
         if batch is None:
             return
@@ -113,17 +126,19 @@ def _agreed(
 def _backward(phase: Phase, engine: Engine, device: torch.device, batch: Batch, progress: Progress, group: int) -> None:
     with torch.autocast(device.type, dtype=phase.amp, enabled=phase.amp is not None):
         losses = phase.losses(engine.trained, batch)
-        total = torch.stack(list(losses.values())).sum()
-    weight = phase.weight(batch)
-    values = {"loss": total.item(), **{name: loss.item() for name, loss in losses.items()}}
-    sums = summed([weight, *(value * weight for value in values.values())])
-    if not math.isfinite(sums[1]):
-        raise _non_finite(phase, progress, values["loss"], batch)
-    for name, value in zip(("", *values), sums, strict=True):
-        progress.totals[name] = progress.totals.get(name, 0.0) + value
+    own = [phase.weight(batch, name) for name in losses]
+    everybodys = summed(own)
     # The processes' gradients are averaged: a share that is not 1/world must be evened out here.
-    share = world() * weight / sums[0] if sums[0] else 0.0
-    engine.scaler.scale(total * (share / group)).backward()
+    shares = [world() * mine / all_of_it if all_of_it else 0.0 for mine, all_of_it in zip(own, everybodys, strict=True)]
+    total = torch.stack([loss * share for loss, share in zip(losses.values(), shares, strict=True)]).sum()
+    engine.scaler.scale(total / group).backward()
+    values = torch.stack([loss.detach() for loss in losses.values()]).tolist()  # the one wait for the device
+    sums = summed([value * weight for value, weight in zip(values, own, strict=True)])
+    if not all(map(math.isfinite, sums)):
+        raise _non_finite(phase, progress, sum(values), batch)
+    for name, value, weight in zip(losses, sums, everybodys, strict=True):
+        before = progress.totals.get(name, [0.0, 0.0])
+        progress.totals[name] = [before[0] + value, before[1] + weight]
 
 
 def _non_finite(phase: Phase, progress: Progress, loss: float, batch: Batch) -> NonFiniteLoss:

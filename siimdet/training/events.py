@@ -1,26 +1,34 @@
 """TensorBoard events of a run, written where the extra `track` is installed."""
 
+import contextlib
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 EVENTS = "events"
 
 
-def write_events(run: Path, figures: Mapping[str, Any], *, step: int) -> None:
-    """Add an epoch's numbers to RUN/events, `step` being its number over all phases; without tensorboard, nothing.
+@contextlib.contextmanager
+def event_writer(run: Path | None, *, step: int) -> Iterator[Callable[[Mapping[str, Any], int], None]]:
+    """A function that adds an epoch's numbers to RUN/events: its figures, and its number over all phases.
 
-    A file per epoch: a run that was killed and goes on leaves no half-written one behind, and what it
-    writes again takes the place of what was there.
+    `step` is the first number to come: what an interrupted run had written from there on is void. Without
+    a run, or without tensorboard, the function does nothing.
     """
-    if importlib.util.find_spec("tensorboard") is None:
+    if run is None or importlib.util.find_spec("tensorboard") is None:
+        yield lambda figures, step: None
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(str(run / EVENTS), purge_step=step, filename_suffix=f".{step}") as writer:
-        for name, value in _scalars(figures):
-            writer.add_scalar(f"{figures['phase']}/{name}", value, step)
+    with SummaryWriter(str(run / EVENTS), purge_step=step) as writer:
+
+        def write(figures: Mapping[str, Any], step: int) -> None:
+            for name, value in _scalars(figures):
+                writer.add_scalar(f"{figures['phase']}/{name}", value, step)
+            writer.flush()
+
+        yield write
 
 
 def _scalars(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -87,7 +87,7 @@ def check_best(
 def ranked(best: Best, figures: Mapping[str, Any]) -> float | None:
     """The figure that decides which epoch is kept, so that higher is better."""
     value = figure_at(figures, best.figure)
-    return value if value is None or best.goal == "highest" else -value
+    return value if value is None or best.highest else -value
 
 
 def _patient_figures(slices: Probabilities, records: Sequence[ImageRecord], patients: Patients) -> dict[str, Any]:

@@ -23,8 +23,8 @@ class Phase:
     """Batches per epoch."""
     losses: Callable[[nn.Module, Batch], dict[str, Tensor]]
     """Named scalar losses of a batch on the model's device, each a mean; their sum is minimised."""
-    weight: Callable[[Batch], float] = lambda batch: float(len(batch.ids))
-    """What the means of a batch are over: the processes' shares of a batch count by it."""
+    weight: Callable[[Batch, str], float] = lambda batch, name: float(len(batch.ids))
+    """What the mean of a named loss of a batch is over: the processes' shares of a batch count by it."""
     batches: Callable[[int, int], Iterator[Batch]]
     """(epoch, number of batches to skip) to the rest of this process's batches of that epoch."""
     evaluate: Callable[[nn.Module], dict[str, Any]]

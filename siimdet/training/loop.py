@@ -1,20 +1,22 @@
 """The loop that trains every model of ours: it knows phases, losses and batches, never a model's name."""
 
+import contextlib
 import logging
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from siimdet.core.distributed import rank, same_buffers, world
+from siimdet.core.distributed import by_first, rank, same_buffers, world
 from siimdet.models.determinism import deterministic_kernels
 from siimdet.training.checkpoint import load_state, save_state
-from siimdet.training.epoch import Progress, train_epoch
-from siimdet.training.events import write_events
+from siimdet.training.epoch import Progress, check_weights, train_epoch
+from siimdet.training.events import event_writer
 from siimdet.training.job import Engine, Job, Phase
 from siimdet.training.journal import append_epoch, rewind_journal
 from siimdet.training.moving_average import MovingAverage
@@ -32,26 +34,30 @@ def fit(job: Job, run: Path, *, resume: bool = False) -> None:
     Raises: NonFiniteLoss, with the last good state kept; RunError if there is no state to resume.
     """
     cuda = [job.device.index or 0] if job.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=cuda), deterministic_kernels(job.device), terminated() as stopped:
+    with (
+        torch.random.fork_rng(devices=cuda),
+        deterministic_kernels(job.device),
+        terminated() as stopped,
+        contextlib.ExitStack() as stack,
+    ):
         torch.manual_seed(job.seed + rank())
         progress, state = Progress(), None
         if resume:
             state = load_state(run, identity=job.identity, device=job.device)
             progress = Progress(**state["progress"])
             job.model.load_state_dict(state["model"])
-        if rank() == 0:
-            rewind_journal(run, progress.entries)
+        by_first(lambda: rewind_journal(run, progress.entries))
+        write_events = stack.enter_context(event_writer(run if rank() == 0 else None, step=progress.entries))
         for number in range(progress.phase, len(job.phases)):
             phase = job.phases[number]
             engine = _start(job, phase)
             if state is not None and state["optimiser"] is not None:
                 _restore(engine, state)
             state = None
-            _run_phase(job, phase, engine, run, progress, stopped)
+            _run_phase(job, phase, engine, run, progress, stopped, write_events)
             if engine.average is not None:
                 job.model.load_state_dict(engine.average.model.state_dict())
-            if rank() == 0:
-                phase.finish()
+            by_first(phase.finish)
             progress.next_phase()
             _save(job, None, run, progress)
 
@@ -72,7 +78,13 @@ def _start(job: Job, phase: Phase) -> Engine:
 
 
 def _run_phase(
-    job: Job, phase: Phase, engine: Engine, run: Path, progress: Progress, stopped: Callable[[], bool]
+    job: Job,
+    phase: Phase,
+    engine: Engine,
+    run: Path,
+    progress: Progress,
+    stopped: Callable[[], bool],
+    write_events: Callable[[Mapping[str, Any], int], None],
 ) -> None:
     while progress.epoch < phase.epochs and not (phase.patience and progress.stale >= phase.patience):
         started = time.perf_counter()
@@ -80,28 +92,35 @@ def _run_phase(
         def save() -> None:
             _save(job, engine, run, progress)
 
-        train_epoch(phase, engine, job.device, progress, stopped=stopped, save=save)
+        last = train_epoch(phase, engine, job.device, progress, stopped=stopped, save=save)
         figures = {"phase": phase.name, "epoch": progress.epoch, "lr": phase.learning_rate(progress.epoch, 0)}
         figures |= progress.means()
         model = job.model if engine.average is None else engine.average.model
         same_buffers(job.model)
         same_buffers(model)
+        check_weights(model, phase, progress, last)
         model.eval()
         figures |= phase.evaluate(model)
         figures["seconds"] = round(time.perf_counter() - started, 2)
         score = phase.score(figures)
-        ranking = [-math.inf if score is None else score, -(figures.get("val_loss") or 0.0)]
+        ranking = [
+            score if score is not None and math.isfinite(score) else -math.inf,
+            -(figures.get("val_loss") or 0.0),
+        ]
         better = progress.epoch == 0 or ranking > progress.best
         if better:
             progress.best = ranking
-        if rank() == 0:
-            if better:
-                phase.keep(model, figures)
-            append_epoch(run, figures)
-            write_events(run, figures, step=progress.entries)
-            log.info("%s", summary(figures, phase.epochs))
+        by_first(partial(_record, phase, model, figures, run, better=better))
+        write_events(figures, progress.entries)
         progress.next_epoch(better=better)
         _save(job, engine, run, progress)
+
+
+def _record(phase: Phase, model: nn.Module, figures: dict[str, Any], run: Path, *, better: bool) -> None:
+    if better:
+        phase.keep(model, figures)
+    append_epoch(run, figures)
+    log.info("%s", summary(figures, phase.epochs))
 
 
 def _save(job: Job, engine: Engine | None, run: Path, progress: Progress) -> None:

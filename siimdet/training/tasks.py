@@ -20,10 +20,10 @@ from siimdet.models.box_mask import box_mask
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """Losses of a batch, and the weight of what they are means over."""
+    """Losses of a batch, and what the mean of each is over."""
 
     losses: Callable[[nn.Module, Batch], dict[str, Tensor]]
-    weight: Callable[[Batch], float]
+    weight: Callable[[Batch, str], float]
 
 
 def build_objective(
@@ -65,7 +65,7 @@ def _labels(factors: Tensor, device: torch.device) -> Objective:
         )
         return {"bce": (every * known).sum() / known.sum().clamp(min=1)}
 
-    return Objective(losses, lambda batch: float((~batch.labels.isnan()).sum()))
+    return Objective(losses, lambda batch, name: float((~batch.labels.isnan()).sum()))
 
 
 def _classes(task: Task, auxiliary: Auxiliary, factors: Tensor, device: torch.device) -> Objective:
@@ -89,7 +89,11 @@ def _classes(task: Task, auxiliary: Auxiliary, factors: Tensor, device: torch.de
         return result
 
     weights = factors.cpu()
-    return Objective(losses, lambda batch: float((batch.labels * weights).sum()))
+
+    def weight(batch: Batch, name: str) -> float:
+        return float((batch.labels * weights).sum()) if name == task.name else float(len(batch.ids))
+
+    return Objective(losses, weight)
 
 
 def _cross_entropy(logs: Tensor, labels: Tensor, factors: Tensor, smoothing: float) -> Tensor:
@@ -103,4 +107,4 @@ def _triplets(margin: float, device: torch.device) -> Objective:
         anchors, positives, negatives = model(batch.images.to(device), output="embedding").float().chunk(3)
         return {"triplet": functional.triplet_margin_loss(anchors, positives, negatives, margin=margin)}
 
-    return Objective(losses, lambda batch: len(batch.ids) / 3)
+    return Objective(losses, lambda batch, name: len(batch.ids) / 3)
