@@ -87,23 +87,32 @@ class FusionMethod(StrEnum):
     NMW = "nmw"
 
 
-_SEVERAL = ("--detector", "--ids", "--weights")
+_SEVERAL = ("--detector", "--ids", "--split", "--weights")
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
-    """Let _SEVERAL take several values: `--detector A B` becomes `--detector A --detector B`; --weights, numbers."""
+    """Let _SEVERAL take several values: `--detector A B` becomes `--detector A --detector B`.
+
+    Those of --weights are numbers, those of --split its names: what follows them may be something else.
+    """
     spreading, out = None, []
     for argument in arguments:
         if argument.startswith("--") or (argument.startswith("-") and not _is_number(argument)):
             spreading = argument if argument in _SEVERAL else None
             out.append(argument)
-        elif spreading is not None and out[-1] != spreading and (spreading != "--weights" or _is_number(argument)):
+        elif spreading is not None and out[-1] != spreading and _may_follow(spreading, argument):
             out += [spreading, argument]
         else:
             if spreading is not None and out[-1] != spreading:
                 spreading = None
             out.append(argument)
     return out
+
+
+def _may_follow(option: str, argument: str) -> bool:
+    if option == "--split":
+        return argument in list(SplitName)
+    return option != "--weights" or _is_number(argument)
 
 
 def _is_number(text: str) -> bool:

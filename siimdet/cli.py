@@ -248,17 +248,16 @@ def predict(
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
     """Predict a split of a data set with a run's best model."""
-    from siimdet.core.distributed import process_group, rank
+    from siimdet.core.distributed import by_first, process_group
     from siimdet.data.manifest import read_dataset
     from siimdet.inference.device import pick_device
-    from siimdet.inference.run import predict_run, write_predictions
+    from siimdet.inference.run import predict_run, run_records, write_predictions
 
     data = read_dataset(dataset)
-    records = _records(data, split)
+    records = run_records(run, data, split.value if split else None)
     with process_group():
         found = predict_run(run, data, records, device=pick_device(device.value), workers=workers)
-        if rank() == 0:
-            write_predictions(out, run, data, records, found, by=by.value)
+        by_first(lambda: write_predictions(out, run, data, records, found, by=by.value))
     _say(f"predictions: {out}")
 
 
@@ -317,6 +316,7 @@ def submit(
     """Write the competition's submission from detector and study runs."""
     from siimdet.config import Coupling
     from siimdet.config_file import load_config
+    from siimdet.core.distributed import by_first, process_group
     from siimdet.data.manifest import read_dataset
     from siimdet.inference.device import pick_device
     from siimdet.submission.file import read_submission, write_submission
@@ -324,18 +324,19 @@ def submit(
 
     rule = load_config(coupling, kinds=("coupling",)) if coupling else Coupling(kind="coupling")
     data = read_dataset(dataset)
-    made = make_submission(
-        data,
-        _records(data, split),
-        detectors=detector,
-        study=study,
-        coupling=rule,
-        file=str(out),
-        device=pick_device(device.value),
-        workers=workers,
-        ids=read_submission(sample).ids if sample else None,
-    )
-    write_submission(out, made.submission)
+    with process_group():
+        made = make_submission(
+            data,
+            _records(data, split),
+            detectors=detector,
+            study=study,
+            coupling=rule,
+            file=str(out),
+            device=pick_device(device.value),
+            workers=workers,
+            ids=read_submission(sample).ids if sample else None,
+        )
+        by_first(lambda: write_submission(out, made.submission))
     _say(f"submission: {out}, {len(made.submission.ids)} rows")
 
 

@@ -190,6 +190,10 @@ class ClassifierTraining(Training):
         if self.embedding is None and any(task.name == "triplet" or task.on == "embedding" for task in tasks):
             raise ValueError("found a task on the embedding, expected `embedding` to be given")
         told = {task.name for task in tasks if task.name != "triplet"}
+        if told == {"multilabel"} and self.patients is not None:
+            raise ValueError("found patients with multilabel, expected a task of exclusive classes: patients get one")
+        if told == {"multilabel"} and self.overfit_steps:
+            raise ValueError("found overfit_steps with multilabel, expected 0: its picture shows one class an image")
         if len(told) > 1:
             raise ValueError(f"found tasks {', '.join(sorted(told))}, expected one way to tell classes")
         if (self.mean == "dataset") != (self.std == "dataset"):
@@ -225,6 +229,12 @@ class StudyTraining(ClassifierTraining):
     auxiliary: Auxiliary = Auxiliary()
     study_images: Literal["all", "boxed"] = "all"
     """boxed: of a study with boxes, train on the images that have them; the others look like another class."""
+
+    @model_validator(mode="after")
+    def _one_class_holds(self) -> Self:
+        if any(phase.task.name == "multilabel" for phase in self.phases.values()):
+            raise ValueError("found the task multilabel, expected cross_entropy or nll: one study class holds")
+        return self
 
     @model_validator(mode="after")
     def _one_network_learns_boxes(self) -> Self:

@@ -5,7 +5,7 @@ Legend: B images, S the input's side in pixels, K labels of the data set.
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +38,10 @@ class Batch:
     class_ids: list[Tensor]
     placements: list[Placement]
     ids: list[str]
+
+    def pin_memory(self) -> "Batch":
+        """The batch in memory that CUDA copies from while the device computes."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
 
 
 class Augmentation(Protocol):
@@ -171,11 +175,18 @@ def _load(items: Items, chunks: list[list[Key]], workers: int) -> Iterator[Batch
         num_workers=workers,
         generator=generator,
         worker_init_fn=start_worker,
+        pin_memory=torch.cuda.is_available(),
     )
-    for batch in loader:
-        if isinstance(batch, UserError):
-            raise batch
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        found, expected = "one that died: killed, or out of memory", "them to live: fewer, or workers=0"
+        raise UserError("loading", "workers", found=found, expected=expected) from error
 
 
 class _Caught(Dataset):

@@ -17,6 +17,7 @@ from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, ImageSize, LabelSpace, Probabilities
 from siimdet.data.loader import Batch, Placement, Resize, Samples, ordered_batches
 from siimdet.data.manifest import Dataset
+from siimdet.errors import RunError
 
 Row = TypeVar("Row")
 
@@ -108,6 +109,7 @@ def classify(
     keys = tuple(record.image_id for record in records)
     values = np.array([row for row, _ in rows], np.float32).reshape(-1, len(classes))
     opacity = np.array([value for _, value in rows if value is not None], np.float32).reshape(-1, 1)
+    _check_finite(keys, values)
     told = Probabilities(keys, opacity, OPACITY) if len(opacity) else None
     return ClassPredictions(Probabilities(keys, values, classes), told)
 
@@ -130,7 +132,9 @@ def embed(
     def of_batch(batch: Batch) -> Iterator[NDArray]:
         yield from model(batch.images.to(device), output="embedding").float().cpu().numpy()
 
-    return np.array(_over_images(samples, of_batch, batch_size=batch_size, workers=workers), np.float32)
+    values = np.array(_over_images(samples, of_batch, batch_size=batch_size, workers=workers), np.float32)
+    _check_finite([record.image_id for record in records], values)
+    return values
 
 
 def _over_images(
@@ -143,6 +147,13 @@ def _over_images(
         return [row for batch in batches for row in of_batch(batch)]
 
     return interleaved(gathered(together(own)))
+
+
+def _check_finite(keys: Sequence[str], values: NDArray[np.float32]) -> None:
+    broken = ~np.isfinite(values).all(axis=1)
+    if broken.any():
+        found = f"nan or infinity for {broken.sum()} images, the first {keys[int(broken.argmax())]}"
+        raise RunError("model", "output", found=found, expected="numbers (its training went astray: a lower rate?)")
 
 
 def _to_stored(prediction: tuple[Tensor, Tensor, Tensor], placement: Placement, size: ImageSize) -> Detections:

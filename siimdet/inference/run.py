@@ -6,8 +6,9 @@ from typing import cast
 
 import torch
 
-from siimdet.core.types import Detections, ImageRecord
+from siimdet.core.types import Detections, ImageRecord, Split
 from siimdet.data.coco import write_detections
+from siimdet.data.dataset import filled_split, scored_split, training_split
 from siimdet.data.manifest import Dataset
 from siimdet.data.table import write_table
 from siimdet.errors import RunError
@@ -54,6 +55,17 @@ def predict_run(
         batch_size=spec.batch_size,
         workers=workers,
     )
+
+
+def run_records(run: Path, dataset: Dataset, split: Split | None) -> tuple[ImageRecord, ...]:
+    """The records of a split, or of `scored_split` for None; of a fold's run `val` is that fold.
+
+    The others of the split column's val are images that it trained on. Raises: DatasetError if there are none.
+    """
+    fold, name = read_card(run).get("fold"), split or scored_split(dataset)
+    if fold is None or name != "val":
+        return filled_split(dataset, name)
+    return training_split(dataset, fold=fold)[1]
 
 
 def write_predictions(

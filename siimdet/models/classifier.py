@@ -60,6 +60,8 @@ class Classifier(ImageClassifier):
     def forward(self, images: Tensor, *, output: Output = "classes") -> Tensor | dict[str, Tensor]:
         """What ImageClassifier says of `output`; `embedding` needs a classifier that has one."""
         maps = feature_maps(self.body, self.inputs(images))
+        if output == "classes" and self.on == "body" and isinstance(self.head, ConvolutionHead):
+            return self._ended(self.head(maps))
         features = pool_features(self.body, maps)
         if output == "embedding":
             assert self.embedding is not None, "this classifier was built without an embedding"
@@ -80,6 +82,9 @@ class Classifier(ImageClassifier):
             logits = self.embedding_head(self.embedding(features))
         else:
             logits = self.head(maps if isinstance(self.head, ConvolutionHead) else features)
+        return self._ended(logits)
+
+    def _ended(self, logits: Tensor) -> Tensor:
         return functional.log_softmax(logits.float(), dim=1) if self.activation == "log_softmax" else logits.float()
 
 

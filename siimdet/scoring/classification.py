@@ -63,7 +63,7 @@ class ClassificationScore:
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for metrics.jsonl: accuracy, macro means, then each class and the confusion matrix."""
-        means = {figure: self.macro(figure) for figure in ("precision", "recall", "f1", "auroc", "ap")}
+        means = {figure: self.macro(figure) for figure in ("precision", "recall", "specificity", "f1", "auroc", "ap")}
         classes = {name: asdict(figures) for name, figures in self.classes.items()}
         confusion = None if self.confusion is None else self.confusion.tolist()
         return {"accuracy": self.accuracy, **means, "classes": classes, "confusion": confusion}

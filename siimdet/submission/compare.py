@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from siimdet.core.types import SPLITS, Probabilities, Split
+from siimdet.core.types import SPLITS, ImageRecord, Probabilities, Split
 from siimdet.data.dataset import Dataset, by_split, filled_split, scored_split
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import RunError
-from siimdet.inference.run import predict_classes
+from siimdet.inference.run import predict_classes, run_records
 from siimdet.models.weights import MODEL, build_model, read_spec
 from siimdet.submission.evaluate_classes import check_known, holds_one_each, score_classes
 from siimdet.training.journal import read_journal
@@ -66,18 +66,18 @@ def _cells(row: dict[str, Any]) -> list[object]:
 
 
 def _row(run: Path, data: Dataset, splits: Sequence[Split], *, device: torch.device, workers: int) -> dict[str, Any]:
-    records = [record for split in splits for record in by_split(data, split)]
-    found = predict_classes(run, data, records, device=device, workers=workers).classes
+    records = {split: run_records(run, data, split) for split in splits}
+    everything = tuple({record.image_id: record for part in records.values() for record in part}.values())
+    found = predict_classes(run, data, everything, device=device, workers=workers).classes
     return {
         "run": str(run),
         "parameters": _parameters(run),
         "seconds": _seconds(run),
-        "splits": {split: _figures(data, found, split) for split in splits},
+        "splits": {split: _figures(data, found, records[split]) for split in splits},
     }
 
 
-def _figures(data: Dataset, found: Probabilities, split: Split) -> dict[str, Any]:
-    records = by_split(data, split)
+def _figures(data: Dataset, found: Probabilities, records: Sequence[ImageRecord]) -> dict[str, Any]:
     row_of = {key: row for row, key in enumerate(found.keys)}
     values = found.values[[row_of[record.image_id] for record in records]]
     truth = np.array([record.labels for record in records])

@@ -29,8 +29,10 @@ def evaluate_classes(
     data = read_dataset(dataset)
     if not len(data.labels):
         raise DatasetError(dataset, "labels", found="no classes", expected="those of the file")
-    records = filled_split(data, split)
     found = read_classes(file, data.labels)
+    records = filled_split(data, split)
+    if split is None and set(found.probabilities.keys) == {r.image_id for r in data.records if r.fold is not None}:
+        records = tuple(record for record in data.records if record.fold is not None)  # out-of-fold predictions
     labels = _labels(records, found)
     check_keys(file, found, labels, complete=not only_submitted)
     if check_only:

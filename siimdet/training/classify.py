@@ -14,7 +14,7 @@ from torch import nn
 from siimdet.augment import Augmenter
 from siimdet.config import Auxiliary, ClassifierTraining, StudyTraining
 from siimdet.config import Phase as PhaseConfig
-from siimdet.core.distributed import rank, world
+from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.labels import STUDY
 from siimdet.core.types import ImageRecord, LabelSpace
 from siimdet.data.loader import Batch, Samples, steps_per_epoch, training_batches
@@ -27,7 +27,7 @@ from siimdet.models.classifier import Classifier
 from siimdet.models.image_classifier import ImageClassifier
 from siimdet.models.weights import ModelSpec, build_model, init_body
 from siimdet.training.figures import check_best, class_figures, embedding_figures, ranked
-from siimdet.training.freezing import freeze_all_but
+from siimdet.training.freezing import check_batch, freeze_all_but
 from siimdet.training.job import Job, Phase
 from siimdet.training.keeping import Keeper, architecture, draw_run
 from siimdet.training.loop import fit
@@ -85,16 +85,15 @@ def train_classifier(
     setting = _Setting(config, dataset, tuple(train), tuple(val), model, device, run, arguments)
     phases = tuple(_phase(setting, name, phase) for name, phase in config.phases.items())
     # A glob that matches nothing is told before any phase trains; the first one's turn comes last, and stays.
-    frozen = [phase.begin() for phase in reversed(phases)][-1]
-    if config.overfit_steps and not resume and rank() == 0:
-        batch = next(training_batches(_samples(setting, first, None), batch_size=first.batch_size, epoch=0))
-        overfit_one_batch(
-            model, phases[0], batch, frozen, steps=config.overfit_steps, space=dataset.labels, device=device, run=run
-        )
+    frozen: tuple[nn.Module, ...] = ()
+    for phase, settings in reversed(list(zip(phases, config.phases.values(), strict=True))):
+        frozen = phase.begin()
+        check_batch(model, frozen, batch_size=settings.batch_size, images=len(train), processes=world())
+    if config.overfit_steps and not resume:
+        by_first(partial(_overfit, setting, phases[0], first, frozen))
     job = Job(model=model, device=device, phases=phases, seed=config.seed, identity=identity(config, dataset))
     fit(job, run, resume=resume)
-    if rank() == 0:
-        draw_run(run)
+    by_first(partial(draw_run, run))
 
 
 def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
@@ -142,6 +141,21 @@ def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
         patience=phase.patience,
         amp=autocast_type(phase.amp, setting.device),
         gradient_clip=phase.gradient_clip,
+    )
+
+
+def _overfit(setting: _Setting, phase: Phase, settings: PhaseConfig, frozen: tuple[nn.Module, ...]) -> None:
+    samples = _samples(setting, settings, None)
+    batch = next(training_batches(samples, batch_size=max(1, settings.batch_size // world()), epoch=0))
+    overfit_one_batch(
+        setting.model,
+        phase,
+        batch,
+        frozen,
+        steps=setting.config.overfit_steps,
+        space=setting.dataset.labels,
+        device=setting.device,
+        run=setting.run,
     )
 
 

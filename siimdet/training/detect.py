@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from siimdet.augment import Augmenter
 from siimdet.config import FasterRCNNTraining
-from siimdet.core.distributed import rank, world
+from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.types import ImageRecord
 from siimdet.data.loader import Batch, Samples, steps_per_epoch, training_batches
 from siimdet.data.manifest import Dataset
@@ -65,7 +65,7 @@ def train_faster_rcnn(
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         boxes = [values.to(device) for values in batch.boxes]
         class_ids = [values.to(device) for values in batch.class_ids]
-        return model(batch.images.to(device), boxes, class_ids)
+        return model(batch.images.to(device, non_blocking=True), boxes, class_ids)
 
     def evaluate(model: nn.Module) -> dict[str, Any]:
         found = detect(
@@ -81,7 +81,7 @@ def train_faster_rcnn(
         return detector_figures(dataset, val, found)
 
     def keep(model: nn.Module, figures: dict[str, Any]) -> None:
-        save_model(run, spec, model.state_dict(), detector_facts(dataset, train, val, figures))
+        save_model(run, spec, model.state_dict(), detector_facts(dataset, train, val, config.fold, figures))
 
     steps = steps_per_epoch(samples, config.batch_size)
     phase = Phase(
@@ -107,8 +107,7 @@ def train_faster_rcnn(
     )
     job = Job(model=model, device=device, phases=(phase,), seed=config.seed, identity=identity(config, dataset))
     fit(job, run, resume=resume)
-    if rank() == 0:
-        draw_curves(run, CURVES)
+    by_first(partial(draw_curves, run, CURVES))
 
 
 def training_images(
@@ -125,10 +124,14 @@ def training_images(
 
 
 def detector_facts(
-    dataset: Dataset, train: Sequence[ImageRecord], val: Sequence[ImageRecord], figures: dict[str, Any]
+    dataset: Dataset,
+    train: Sequence[ImageRecord],
+    val: Sequence[ImageRecord],
+    fold: int | None,
+    figures: dict[str, Any],
 ) -> dict[str, Any]:
     """What model.json says of a detector beyond its architecture."""
-    return provenance(dataset, train, val) | {
+    return provenance(dataset, train, val, fold) | {
         "epoch": figures["epoch"],
         "scores": figures,
         "operating_points": figures["operating_points"],

@@ -14,7 +14,7 @@ from siimdet.errors import DatasetError
 from siimdet.inference.aggregate import choose_threshold, decide, patient_scores, patient_truth
 from siimdet.inference.predict import ClassPredictions
 from siimdet.scoring.classification import figure_at, log_loss, multiclass_score, multilabel_score
-from siimdet.scoring.pairs import pair_auroc
+from siimdet.scoring.pairs import pair_auroc, some_rows
 
 
 def class_figures(
@@ -101,10 +101,13 @@ def _patient_figures(slices: Probabilities, records: Sequence[ImageRecord], pati
 
 
 def _triplet_loss(embeddings: NDArray[np.float32], class_ids: NDArray[np.int64], margin: float) -> float | None:
+    chosen = some_rows(len(class_ids))
+    embeddings, class_ids = embeddings[chosen], class_ids[chosen]
+    members = {own: np.flatnonzero(class_ids == own) for own in np.unique(class_ids).tolist()}
+    strangers = {own: np.flatnonzero(class_ids != own) for own in members}
     rng, losses = np.random.default_rng(0), []
-    for row, own in enumerate(class_ids):
-        same = np.flatnonzero((class_ids == own) & (np.arange(len(class_ids)) != row))
-        others = np.flatnonzero(class_ids != own)
+    for row, own in enumerate(class_ids.tolist()):
+        same, others = members[own][members[own] != row], strangers[own]
         if len(same) and len(others):
             near, far = (
                 float(np.linalg.norm(embeddings[row] - embeddings[rng.choice(rows)])) for rows in (same, others)

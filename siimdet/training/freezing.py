@@ -1,7 +1,7 @@
-"""Which modules of a model train."""
+"""Which modules of a model train, and what their batches need."""
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from torch import nn
 
@@ -33,3 +33,17 @@ def freeze_all_but(model: nn.Module, globs: Sequence[str], *, idle: Sequence[str
     frozen = tuple(module for module in model.modules() if module not in trains)
     # A container above a module that trains must not put that one into evaluation mode.
     return tuple(module for module in frozen if not any(below in trains for below in module.modules()))
+
+
+def check_batch(
+    model: nn.Module, frozen: Collection[nn.Module], *, batch_size: int, images: int, processes: int
+) -> None:
+    """Refuse batches that leave a process one image where a batch norm of features trains: it has no deviation.
+
+    Raises: ConfigError.
+    """
+    norms = any(isinstance(module, nn.BatchNorm1d) and module not in frozen for module in model.modules())
+    smallest = min(batch_size, images) // processes
+    if norms and smallest < 2:
+        found, expected = f"{smallest} images a process", "2 or more: a batch norm of the head or body trains"
+        raise ConfigError("config", "batch_size", found=found, expected=expected)

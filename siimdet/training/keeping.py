@@ -77,11 +77,9 @@ class Keeper:
 
     def keep(self, model: nn.Module, figures: Mapping[str, Any], found: ClassPredictions) -> None:
         """Make this the run's best model, with what it said of the validation images."""
-        shared = {record.patient_id for record in self.train} & {record.patient_id for record in self.val}
-        facts = provenance(self.dataset, self.train, self.val) | {
+        facts = provenance(self.dataset, self.train, self.val, self.config.fold) | {
             "phase": self.phase,
             "epoch": figures["epoch"],
-            "shared_patients": len(shared),
             "scores": dict(figures),
         }
         if self.config.patients is not None:

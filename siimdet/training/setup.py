@@ -13,7 +13,7 @@ import siimdet
 from siimdet.config import Amp, Optimiser, Schedule, Training
 from siimdet.config_file import dump_config
 from siimdet.core.types import ImageRecord
-from siimdet.data.manifest import Dataset
+from siimdet.data.manifest import Dataset, by_split
 from siimdet.errors import RunError
 from siimdet.training.schedules import LearningRate, constant, cosine_floor, one_cycle, stepped, warmed_up
 
@@ -64,11 +64,19 @@ def identity(config: Training, dataset: Dataset) -> str:
     return f"{dump_config(config.model_copy(update={'workers': 0}))}data: {dataset.fingerprint}\n"
 
 
-def provenance(dataset: Dataset, train: Sequence[ImageRecord], val: Sequence[ImageRecord]) -> dict[str, Any]:
-    """What model.json says of data, versions and code."""
+def provenance(
+    dataset: Dataset, train: Sequence[ImageRecord], val: Sequence[ImageRecord], fold: int | None
+) -> dict[str, Any]:
+    """What model.json says of data, versions and code; how many patients of the training images are in val and test."""
     packages = ("torch", "torchvision", "numpy")
+    mine = {record.patient_id for record in train}
+    others = {"val": val, "test": by_split(dataset, "test")}
+    splits = dataset.details.get("splits")
     return {
+        "fold": fold,
         "data": {
+            "split_by": splits.get("split_by") if isinstance(splits, dict) else None,
+            "shared_patients": {name: len(mine & {r.patient_id for r in part}) for name, part in others.items()},
             "source": dataset.source,
             "fingerprint": dataset.fingerprint,
             "train_images": len(train),

@@ -58,7 +58,8 @@ def class_factors(truth: NDArray, *, exclusive: bool) -> NDArray[np.float32]:
 
 def _labels(factors: Tensor, device: torch.device) -> Objective:
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        labels, logits = batch.labels.to(device), model(batch.images.to(device)).float()
+        images, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        logits = model(images).float()
         known = ~labels.isnan()
         every = functional.binary_cross_entropy_with_logits(
             logits, labels.nan_to_num(), reduction="none", pos_weight=factors
@@ -72,11 +73,12 @@ def _classes(task: Task, auxiliary: Auxiliary, factors: Tensor, device: torch.de
     wants = "all" if auxiliary.opacity or auxiliary.mask else "classes"
 
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        found = model(batch.images.to(device), output=wants)
+        images, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        found = model(images, output=wants)
         outputs: dict[str, Tensor] = found if wants == "all" else {"classes": found}
         logs = outputs["classes"].float()
         logs = logs if task.name == "nll" else logs.log_softmax(1)
-        result = {task.name: _cross_entropy(logs, batch.labels.to(device), factors, task.label_smoothing)}
+        result = {task.name: _cross_entropy(logs, labels, factors, task.label_smoothing)}
         boxed = torch.tensor([float(len(boxes) > 0) for boxes in batch.boxes], device=device)
         if auxiliary.opacity:
             result["opacity"] = auxiliary.opacity * functional.binary_cross_entropy_with_logits(
@@ -104,7 +106,8 @@ def _cross_entropy(logs: Tensor, labels: Tensor, factors: Tensor, smoothing: flo
 
 def _triplets(margin: float, device: torch.device) -> Objective:
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        anchors, positives, negatives = model(batch.images.to(device), output="embedding").float().chunk(3)
+        embeddings = model(batch.images.to(device, non_blocking=True), output="embedding").float()
+        anchors, positives, negatives = embeddings.chunk(3)
         return {"triplet": functional.triplet_margin_loss(anchors, positives, negatives, margin=margin)}
 
     return Objective(losses, lambda batch, name: len(batch.ids) / 3)

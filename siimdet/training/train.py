@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from siimdet.config import AnyTraining
 from siimdet.config_file import dump_config
-from siimdet.core.distributed import rank, world
+from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.files import atomic_write
 from siimdet.core.types import Detections
 from siimdet.data.coco import write_detections
@@ -47,13 +48,17 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
         raise RunError(run, "--out", found="a run", expected="a new directory, or --resume")
     if config.kind == "yolo" and world() > 1:
         raise RunError("torchrun", "processes", found=world(), expected="1: YOLO trains in one process")
+    if not resume:
+        by_first(partial(_write_config, run, config))
     if rank() == 0:
-        if not resume:
-            with atomic_write(run / CONFIG) as stream:
-                stream.write(dump_config(config))
         log.info("%s: %d images to train on, %d to validate, on %s", config.kind, len(records), len(val), device)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         TRAININGS[config.kind](config, dataset, records, val, run, device=device, resume=resume)
+
+
+def _write_config(run: Path, config: AnyTraining) -> None:
+    with atomic_write(run / CONFIG) as stream:
+        stream.write(dump_config(config))
 
 
 def train_folds(
@@ -74,8 +79,7 @@ def train_folds(
         train(own, dataset, part, device=device, resume=resume and (part / STATE).exists())
         _, val = training_split(dataset, fold=fold, exclude_patients=excluded_patients(config, dataset))
         parts.append(predict_run(part, dataset, val, device=device, workers=config.workers))
-    if rank() == 0:
-        write_out_of_fold(run, dataset, parts)
+    by_first(partial(write_out_of_fold, run, dataset, parts))
 
 
 def write_out_of_fold(run: Path, dataset: Dataset, parts: list[Any]) -> None:

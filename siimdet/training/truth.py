@@ -32,6 +32,9 @@ def exclusive_records(dataset: Dataset, records: Sequence[ImageRecord], part: st
                 expected=f"exactly one of {', '.join(dataset.labels.names)}",
             )
         kept.append(record)
+    if not kept:
+        found, expected = f"{len(records)} images without a label", "some with one"
+        raise DatasetError(dataset.root, f"{part} images", found=found, expected=expected)
     if len(kept) < len(records):
         log.info("%s: %d images without a label left out", part, len(records) - len(kept))
     return tuple(kept)
@@ -39,7 +42,11 @@ def exclusive_records(dataset: Dataset, records: Sequence[ImageRecord], part: st
 
 def check_classes(dataset: Dataset, train: Sequence[ImageRecord], *, exclusive: bool) -> None:
     """Every class has an image to learn from; of exclusive classes one without is refused, else it is logged."""
-    positives = (np.array([record.labels for record in train]).reshape(-1, len(dataset.labels)) == 1).sum(0)
+    labels = np.array([record.labels for record in train]).reshape(-1, len(dataset.labels))
+    if np.isnan(labels).all():
+        found, expected = f"{len(train)} without a known label", "some with one"
+        raise DatasetError(dataset.root, "training images", found=found, expected=expected)
+    positives = (labels == 1).sum(0)
     missing = [name for name, count in zip(dataset.labels.names, positives, strict=True) if not count]
     if missing and exclusive:
         found = f"none of {', '.join(missing)}"

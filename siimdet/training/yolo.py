@@ -81,7 +81,7 @@ def train_yolo_run(
 
     def save_best(epoch: YoloEpoch, score: float) -> None:
         detector = YoloDetector(epoch.model, confidence=config.nms_confidence, iou=config.nms_iou)
-        save_model(run, spec, detector.state_dict(), detector_facts(dataset, train, val, last))
+        save_model(run, spec, detector.state_dict(), detector_facts(dataset, train, val, config.fold, last))
 
     train_yolo(
         settings,

@@ -131,6 +131,18 @@ def test_folds_write_classes_and_opacity_out_of_fold(siim, study):
     assert [sum(float(row[name]) for name in classes) for row in rows] == pytest.approx([1.0] * len(rows), abs=1e-5)
 
 
+def test_out_of_fold_predictions_are_scored_on_all_folds_and_a_run_on_its_own(siim, study, tmp_path, capfd):
+    records = read_dataset(siim).records
+    capfd.readouterr()
+    call("evaluate", study / "oof.csv", "--dataset", siim, "--json")
+    assert json.loads(capfd.readouterr().out)["images"] == sum(record.fold is not None for record in records)
+    for fold in (0, 1):
+        out = tmp_path / f"{fold}.csv"
+        call("predict", study / f"fold-{fold}", "--dataset", siim, "--split", "val", "--out", out)
+        assert [row["image_id"] for row in rows_of(out)] == [r.image_id for r in records if r.fold == fold]
+        assert json.loads((study / f"fold-{fold}" / "model.json").read_text())["fold"] == fold
+
+
 def test_each_fold_learns_by_classes_boxes_and_their_mask(study):
     for fold in (0, 1):
         (line,) = (study / f"fold-{fold}" / "metrics.jsonl").read_text().splitlines()

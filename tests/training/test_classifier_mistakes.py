@@ -121,6 +121,8 @@ def test_a_loss_of_nan(three_classes, tmp_path, capfd):
     line = refusal(capfd, arguments(tmp_path, three_classes.root, optimiser={"name": "sgd", "lr": 1e30}))
     assert "phase classifier, epoch 0, step " in line
     assert " on images image" in line
+    spoilt = arguments(tmp_path, three_classes.root, optimiser={"name": "sgd", "lr": 1e30}, batch_size=36)
+    assert "model: output: found nan or infinity for 12 images, the first image000" in refusal(capfd, spoilt)
 
 
 @pytest.mark.parametrize(

@@ -197,10 +197,12 @@ def test_folds_of_a_study_classifier_with_every_output(studies, tmp_path):
     train(config(tmp_path, **settings), studies, tmp_path / "run", device=CPU)
     entry = read_journal(tmp_path / "run")[-1]
     assert {"train_cross_entropy", "train_opacity", "train_mask"} <= entry.keys()
-    assert entry["train_mask"] < 0.35  # a constant answer of 10 % of the area costs .33 at best
+    assert entry["train_mask"] < 0.2  # a constant answer, 7 % of the area in the mean, costs .26 at best
     assert entry["opacity"]["auroc"] == 1.0
     found = predict_run(tmp_path / "run", studies, studies.records, device=CPU)
     header, rows = found.table()
     assert header == ("image_id", "negative", "typical", "indeterminate", "atypical", "opacity")
     assert len(rows) == 64
-    assert json.loads((tmp_path / "run" / "model.json").read_text())["shared_patients"] == 0
+    card = json.loads((tmp_path / "run" / "model.json").read_text())
+    assert card["data"]["shared_patients"] == {"val": 0, "test": 0}
+    assert card["fold"] is None

@@ -200,6 +200,13 @@ def test_nan_stops_with_phase_epoch_step_and_ids_and_keeps_the_last_good_state(t
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+def test_weights_that_the_last_step_of_an_epoch_spoils_are_found_before_they_are_validated(tmp_path):
+    phase = make_phase(learning_rate=lambda epoch, step: torch.inf if (epoch, step) == (1, STEPS - 1) else 0.1)
+    with pytest.raises(NonFiniteLoss, match=r"phase toy, epoch 1, step 3: loss: found nan on images e1s3-0"):
+        fit(make_job(phase), tmp_path)
+    assert [entry["epoch"] for entry in read_journal(tmp_path)] == [0]
+
+
 def test_an_image_that_cannot_be_read_loses_nothing_that_was_learnt_before_it(tmp_path):
     def batches(epoch: int, skip: int):
         for step in range(skip, STEPS):

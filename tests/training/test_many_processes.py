@@ -69,7 +69,7 @@ def train(launch):
     def together(processes: int, folder: Path, dataset, *overrides: str, **settings):
         config = write_config(folder, **settings)
         options = ("--dataset", dataset.root, "--out", folder / f"of{processes}")
-        return launch(processes, folder, "train-classifier", config, *overrides, *options)
+        return launch(processes, folder, f"train-{settings.get('kind', 'classifier')}", config, *overrides, *options)
 
     return together
 
@@ -149,6 +149,30 @@ def _corrupt_once(train, dataset, folder: Path, settings: dict) -> None:
     assert len(refusals) == 1
     assert victim.name in refusals[0]
     assert "Traceback" not in errors
+
+
+def test_what_the_writer_cannot_do_stops_all_with_one_line(three_classes, train, tmp_path):
+    (tmp_path / "of2").mkdir()
+    (tmp_path / "of2" / "weights").write_text("a file where the folder of weights belongs")
+    codes, errors = train(2, tmp_path, three_classes)
+    assert codes == [2, 2]
+    assert len([line for line in errors.splitlines() if line.startswith("siimdet: ")]) == 1
+    assert "Traceback" not in errors
+
+
+def test_losses_over_different_things_agree_too(studies, train, tmp_path):
+    """Class weights weigh the classes' loss alone, not those of opacity and mask."""
+    settings = {
+        "kind": "study",
+        "task": {"name": "cross_entropy", "class_weights": True},
+        "auxiliary": {"opacity": 1.0, "mask": 1.0},
+    }
+    for processes in (1, 2):
+        codes, errors = train(processes, tmp_path, studies, **settings)
+        assert codes == [0] * processes, errors
+    for one, two in zip(*(read_journal(tmp_path / f"of{processes}") for processes in (1, 2)), strict=True):
+        for name in ("train_loss", "train_cross_entropy", "train_opacity", "train_mask"):
+            assert two[name] == pytest.approx(one[name], abs=1e-5), name
 
 
 def test_a_batch_smaller_than_the_processes_is_refused_in_one_line(three_classes, train, tmp_path):
