@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siimdet.config import Augment, ClassifierTraining, Phase
+from siimdet.config import Augment, Best, ClassifierTraining, Phase
 from siimdet.config_file import dump_config, load_config
 from siimdet.errors import ConfigError
 
@@ -243,3 +243,18 @@ def test_whatever_is_typed_gives_a_config_or_one_line(key, value):
         load(COVID_CT, f"{key}={value}", "epochs=1", "phases.contrastive.epochs=2")
     except ConfigError as error:
         assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("best", "highest"),
+    [
+        ({"figure": "auroc"}, True),
+        ({"figure": "val_loss"}, False),
+        ({"figure": "train_loss"}, False),
+        ({"figure": "classes.COVID.false_negatives"}, False),
+        ({"figure": "patients.f1"}, True),
+        ({"figure": "val_loss", "goal": "highest"}, True),
+    ],
+)
+def test_the_better_figure_is_the_lower_one_of_losses_and_false_counts(best, highest):
+    assert Best.model_validate(best).highest is highest

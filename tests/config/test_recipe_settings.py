@@ -47,7 +47,7 @@ def test_covid_ct_learns_classes_first():
     assert learning(phase) == ("cross_entropy", "sgd", 0.007, "step")
     assert (phase.epochs, phase.batch_size, phase.task.on) == (3000, 128, "body")
     assert phase.trainable == ("head", "body.features.denseblock4", "body.features.denseblock3")
-    assert (phase.best.figure, phase.best.goal) == ("auroc", "highest")
+    assert (phase.best.figure, phase.best.highest) == ("auroc", True)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_three_class(name):
         shifts = {"affine": {"p": 1.0, "rotate": 0.0, "shift": 0.1}}
         assert phase.augment.model_dump() == {**Augment().model_dump(), **shifts}
     last = list(config.phases.values())[-1]
-    assert (last.best.figure, last.best.goal) == ("classes.infected_covid.false_negatives", "lowest")
+    assert (last.best.figure, last.best.highest) == ("classes.infected_covid.false_negatives", False)
 
 
 def test_two_stages_are_two_networks_of_which_one_learns_at_a_time():
@@ -132,7 +132,7 @@ def test_two_stages_are_two_networks_of_which_one_learns_at_a_time():
         "first_stage": ("first",),
         "second_stage": ("second",),
     }
-    assert config.phases["first_stage"].best.model_dump() == {"figure": "val_loss", "goal": "lowest"}
+    assert config.phases["first_stage"].best.model_dump() == {"figure": "val_loss", "goal": None}
 
 
 def test_covid_resnet_resizes_progressively():
@@ -167,7 +167,7 @@ def test_covid_resnet_and_its_rivals_share_batch_optimiser_and_choice(name, body
     assert sum(phase.epochs for phase in config.phases.values()) == 21
     for phase in config.phases.values():
         assert (phase.batch_size, phase.optimiser.name, phase.task.name) == (32, "adam", "cross_entropy")
-        assert phase.best.model_dump() == {"figure": "accuracy", "goal": "highest"}
+        assert phase.best.model_dump() == {"figure": "accuracy", "goal": None}
         assert phase.augment == Augment()
 
 

@@ -7,7 +7,7 @@ import torch
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
 from siimdet.data.dataset import Dataset
-from siimdet.errors import UserError
+from siimdet.errors import RunError, UserError
 from siimdet.imaging.png import write_png
 from siimdet.inference.device import pick_device
 from siimdet.inference.predict import Classifies, Detector, classify, detect
@@ -37,9 +37,24 @@ class Centred:
 class Greys:
     """Tells each image's grey as the first class."""
 
-    def predict(self, images: torch.Tensor) -> torch.Tensor:
+    def predict_all(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         grey = images.amax(dim=(1, 2, 3))
-        return torch.stack([grey, 1 - grey, 0 * grey, 0 * grey], dim=1)
+        return {"classes": torch.stack([grey, 1 - grey, 0 * grey, 0 * grey], dim=1)}
+
+
+class GreysAndBoxes(Greys):
+    """Tells half of the grey as the probability of a box."""
+
+    def predict_all(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return super().predict_all(images) | {"opacity": images.amax(dim=(1, 2, 3)) / 2}
+
+
+class Astray:
+    """Tells nothing but NaN from the second image on."""
+
+    def predict_all(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        grey = images.amax(dim=(1, 2, 3))
+        return {"classes": torch.where(grey > 0.3, torch.nan, grey)[:, None].expand(-1, 4)}
 
 
 def test_boxes_come_in_stored_pixels_best_first_and_padding_is_dropped(dataset):
@@ -61,10 +76,28 @@ def test_stretched_boxes_scale_by_each_side(dataset):
 def test_classes_are_keyed_by_image_in_the_order_asked_for(dataset):
     assert isinstance(Greys(), Classifies)
     records = dataset.records[::-1]
-    probabilities = classify(Greys(), dataset, records, STUDY, side=32, resize="stretch", device=CPU, batch_size=2)
+    found = classify(Greys(), dataset, records, STUDY, side=32, resize="stretch", device=CPU, batch_size=2)
+    assert found.opacity is None
+    probabilities = found.classes
     assert probabilities.keys == ("c", "b", "a")
     assert probabilities.values[:, :2] == pytest.approx(np.array([[0.6, 0.4], [0.4, 0.6], [0.2, 0.8]]))
-    assert classify(Greys(), dataset, [], STUDY, side=32, resize="stretch", device=CPU).values.shape == (0, 4)
+    empty = classify(Greys(), dataset, [], STUDY, side=32, resize="stretch", device=CPU)
+    assert empty.classes.values.shape == (0, 4)
+
+
+def test_opacity_is_a_column_after_the_classes(dataset):
+    found = classify(GreysAndBoxes(), dataset, dataset.records, STUDY, side=32, resize="stretch", device=CPU)
+    header, rows = found.table()
+    assert header == ("image_id", *STUDY.names, "opacity")
+    assert [(row[0], row[1], row[5]) for row in rows] == [
+        (name, pytest.approx(grey), pytest.approx(grey / 2)) for name, grey in (("a", 0.2), ("b", 0.4), ("c", 0.6))
+    ]
+
+
+def test_a_model_that_tells_no_numbers_is_named_with_the_first_image(dataset):
+    line = "model: output: found nan or infinity for 2 images, the first b, expected numbers"
+    with pytest.raises(RunError, match=line):
+        classify(Astray(), dataset, dataset.records, STUDY, side=32, resize="stretch", device=CPU)
 
 
 def test_devices():

@@ -109,7 +109,17 @@ def test_log_loss_by_hand_and_against_scikit_learn():
 def test_journal_entry_is_plain_json():
     entry = multiclass_score([[0.9, 0.1], [0.2, 0.8]], [[1, 0], [0, 1]], TWO).as_dict()
     assert json.loads(json.dumps(entry)) == entry
-    assert list(entry) == ["accuracy", "precision", "recall", "f1", "auroc", "ap", "classes", "confusion"]
+    assert list(entry) == [
+        "accuracy",
+        "precision",
+        "recall",
+        "specificity",
+        "f1",
+        "auroc",
+        "ap",
+        "classes",
+        "confusion",
+    ]
 
 
 @pytest.mark.parametrize(
