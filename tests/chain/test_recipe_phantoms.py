@@ -90,7 +90,10 @@ def test_a_run_keeps_the_patients_rule_and_threshold_of_its_validation(runs):
     assert card["scores"]["patients"]["accuracy"] == 1.0
     # In the middle between no slice of five and four of five.
     assert card["patients"] == {"rule": "counts", "slice_threshold": 0.5, "k": 10, "threshold": pytest.approx(0.4)}
-    assert card["shared_patients"] == 0
+    assert card["data"]["shared_patients"] == {"val": 0, "test": 0}
+    assert card["data"]["split_by"] == "patient"
+    divided = json.loads((runs["image"] / "model.json").read_text())["data"]
+    assert (divided["split_by"], divided["shared_patients"]) == ("image", {"val": 0, "test": 8})
 
 
 @pytest.mark.parametrize(("by", "patients", "shared"), [("patient", 2, 0), ("image", 8, 8)])
