@@ -56,7 +56,7 @@ def launch(start):
             environment = {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
             children.append(start([str(argument) for argument in arguments], folder / "stderr.txt", environment))
         for child in children:
-            child.join(120)
+            child.join(280)
         return [child.exitcode for child in children], (folder / "stderr.txt").read_text()
 
     return together
