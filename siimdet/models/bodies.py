@@ -45,9 +45,6 @@ OWN_BODIES: dict[str, Callable[[], nn.Module]] = GREY_BODIES | {
 }
 """Those that no library has, without weights; Xie et al., CVPR 2017 for ResNeXt."""
 
-STAGES = ("layer1", "layer2", "layer3", "layer4")
-"""Stages of a ResNet with output strides 4, 8, 16 and 32."""
-
 _FAMILIES = ("alexnet", "convnext", "densenet", "efficientnet", "mobilenetv3", "resnet", "vgg")
 _PARTED = (AlexNet, ConvNeXt, EfficientNet, MobileNetV3, VGG, PlainBody)
 """Bodies that are `features`, `avgpool` and `classifier`."""
@@ -71,14 +68,6 @@ def build_body(name: str) -> nn.Module:
         body.classifier = nn.Identity()  # type: ignore[assignment]
     elif not isinstance(body, PlainBody):
         body.classifier[-1] = nn.Identity()
-    return body
-
-
-def build_resnet_body(name: str) -> ResNet:
-    """Build a body of torchvision's ResNet shape. Raises: RunError as build_body, or for another shape."""
-    body = build_body(name)
-    if not isinstance(body, ResNet):
-        raise RunError("model", "body", found=name, expected="a ResNet or ResNeXt of torchvision: others lack STAGES")
     return body
 
 
@@ -164,12 +153,6 @@ def feature_count(body: Any) -> int:
     if isinstance(body, (ResNet, DenseNet)):
         return map_channels(body)
     return body.head_hidden_size
-
-
-def stage_channels(body: ResNet) -> list[int]:
-    """Channels that each of STAGES puts out."""
-    widest = body.inplanes
-    return [widest // 8, widest // 4, widest // 2, widest]
 
 
 class GreyInput(nn.Module):

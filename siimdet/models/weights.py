@@ -10,22 +10,28 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
+import torch
 from torch import Tensor, nn
 
 from siimdet.core.files import atomic_write, read_versioned_json, sha256_file
 from siimdet.core.types import LabelSpace
 from siimdet.data.loader import Resize
 from siimdet.errors import RunError
+from siimdet.models.bodies import build_body
 from siimdet.models.classifier import build_classifier
 from siimdet.models.faster_rcnn import build_faster_rcnn
+from siimdet.models.fcos import build_fcos
 from siimdet.models.pretrained import imagenet_tensors
+from siimdet.models.retinanet import build_retinanet
 from siimdet.models.weight_files import SUFFIXES, read_safetensors, read_weight_file
 from siimdet.models.yolo import build_yolo_detector
 
-Kind = Literal["classifier", "faster_rcnn", "yolo"]
+Kind = Literal["classifier", "faster_rcnn", "retinanet", "fcos", "yolo"]
 BUILDERS: dict[Kind, Callable[..., nn.Module]] = {
     "classifier": build_classifier,
     "faster_rcnn": build_faster_rcnn,
+    "retinanet": build_retinanet,
+    "fcos": build_fcos,
     "yolo": build_yolo_detector,
 }
 MODEL = "model.json"
@@ -147,14 +153,30 @@ def init_body(body: nn.Module, name: str, source: str) -> None:
     From a run, the tensors of its body are taken and its heads are left; of two bodies, the first's.
     Raises: RunError if they cannot be read, or do not fit.
     """
-    if source == "none":
-        return
+    if source != "none":
+        _init(body, body, name, source)
+
+
+def init_trunk(trunk: nn.Module, name: str, source: str) -> None:
+    """Give a detector's trunk, such as `model.detector.backbone.body`, the weights of a body, or of a trunk like it.
+
+    `source` is as in init_body; the body's tensors behind the last stage are passed over, which the trunk lacks.
+    Raises: RunError if they cannot be read, or do not fit.
+    """
+    if source != "none":
+        with torch.device("meta"):
+            whole = build_body(name)
+        _init(trunk, whole, name, source)
+
+
+def _init(part: nn.Module, whole: nn.Module, name: str, source: str) -> None:
     state = imagenet_tensors(name) if source == "imagenet" else _body_tensors(Path(source))
     state = {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in state.items()}
-    gone = {name for name, module in body.named_modules() if isinstance(module, nn.Identity)}
-    state = {key: value for key, value in state.items() if key.rpartition(".")[0] not in gone}  # their classifier
-    _check_fit(Path(source), body.state_dict(), state)
-    body.load_state_dict(state, strict=False)  # checked already; only counters of batch norms may be missing
+    gone = {name for name, module in whole.named_modules() if isinstance(module, nn.Identity)}  # their classifier
+    spare = whole.state_dict().keys() - part.state_dict().keys()
+    state = {k: value for k, value in state.items() if k not in spare and k.rpartition(".")[0] not in gone}
+    _check_fit(Path(source), part.state_dict(), state)
+    part.load_state_dict(state, strict=False)  # checked already; only counters of batch norms may be missing
 
 
 def _body_tensors(path: Path) -> dict[str, Tensor]:

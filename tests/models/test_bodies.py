@@ -7,19 +7,15 @@ from torch import nn
 from siimdet.errors import RunError
 from siimdet.models.bodies import (
     GREY_BODIES,
-    STAGES,
     GreyInput,
     build_body,
-    build_resnet_body,
     feature_count,
     feature_maps,
     input_channels,
     map_channels,
     pool_features,
-    stage_channels,
 )
 from siimdet.models.classifier import build_classifier
-from siimdet.models.faster_rcnn import build_faster_rcnn
 
 GREY = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -139,20 +135,6 @@ def test_the_4096_features_of_a_vgg_belong_to_the_body(name):
     assert (map_channels(body), feature_count(body)) == (512, 4096)
 
 
-@pytest.mark.parametrize("name", ["resnext101_32x8d", "resnext26_32x4d", "resnext14_32x4d", "resnet18"])
-def test_stage_channels_are_what_the_stages_put_out(name):
-    with torch.device("meta"):
-        body = build_resnet_body(name)
-        features = body.maxpool(body.relu(body.bn1(body.conv1(torch.zeros(1, 3, 64, 64)))))
-        channels, strides = [], []
-        for stage in STAGES:
-            features = getattr(body, stage)(features)
-            channels.append(features.shape[1])
-            strides.append(64 // features.shape[2])
-    assert stage_channels(body) == channels
-    assert strides == [4, 8, 16, 32]
-
-
 def test_an_unknown_body_is_the_users_mistake():
     with pytest.raises(RunError, match=r"^model: body: found resnet51, expected resnet51q or resnet50 or \w+$"):
         build_body("resnet51")
@@ -174,8 +156,3 @@ def test_a_body_takes_its_own_number_of_channels(name):
     line = {1: "found 3 numbers, expected 1: .* takes one", 3: "found 1 numbers, expected 3: .* takes three"}[channels]
     with torch.device("meta"), pytest.raises(RunError, match=f"^model: mean: {line}"):
         build_classifier(name, num_classes=2, activation="softmax", mean=wrong, std=wrong)
-
-
-def test_faster_rcnn_refuses_a_body_without_stages():
-    with pytest.raises(RunError, match=r"^model: body: found densenet121, expected a ResNet or ResNeXt of torchvision"):
-        build_faster_rcnn("densenet121", num_classes=1, **GREY)

@@ -13,8 +13,9 @@ from huggingface_hub import constants
 from siimdet.errors import RunError
 from siimdet.models.bodies import build_body
 from siimdet.models.pretrained import PACKAGES, imagenet_tensors
+from siimdet.models.pyramid import build_pyramid
 from siimdet.models.weight_files import read_weight_file
-from siimdet.models.weights import init_body
+from siimdet.models.weights import init_body, init_trunk
 
 MINIBUS = 654
 NOWHERE = "http://127.0.0.1:1"
@@ -35,6 +36,18 @@ def test_a_packages_tensors_come_under_the_bodys_names(name):
     tensors = imagenet_tensors(name)
     assert list(tensors) == list(body.state_dict())
     assert all(torch.equal(value, tensors[key]) for key, value in body.state_dict().items())
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["living", "frozen"])
+def test_a_packages_tensors_reach_a_detectors_trunk(frozen):
+    package_folder(PACKAGES["efficientnet_lite0"])
+    name = "efficientnet_lite0"
+    trunk = build_pyramid(name, finest_stage=2, channels=8, coarser="pooled", freeze_batch_norm=frozen).body
+    init_trunk(trunk, name, "imagenet")
+    tensors = imagenet_tensors(name)
+    assert all(torch.equal(value, tensors[key]) for key, value in trunk.state_dict().items())
+    passed_over = {key for key in tensors.keys() - trunk.state_dict().keys() if not key.endswith("_tracked")}
+    assert {key.partition(".")[0] for key in passed_over} == {"conv_head", "bn2"}
 
 
 def test_a_packages_weights_know_a_bus_when_they_see_one():
