@@ -5,7 +5,6 @@ Legend: B images, S the input's side in pixels, K labels of the data set.
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,35 +12,15 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from siimdet.core.boxes import clip_boxes, has_area
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
-from siimdet.data.placement import Placement, Resize, fit_image
+from siimdet.data.batch import Batch, collate
+from siimdet.data.cache import ImageCache, read_stored
+from siimdet.data.placement import Resize, fit_image, place
 from siimdet.data.sampling import Key, Part, of_part, training_keys
-from siimdet.errors import DatasetError, UserError
-from siimdet.imaging.png import read_grey
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """A batch of model inputs.
-
-    Shapes: images f32[B, 1, S, S] in [0, 1], labels f32[B, K] with NaN for unknown; per image boxes
-    f32[N, 4] xyxy px of the input, class_ids i64[N], its placement and its id.
-    """
-
-    images: Tensor
-    labels: Tensor
-    boxes: list[Tensor]
-    class_ids: list[Tensor]
-    placements: list[Placement]
-    ids: list[str]
-
-    def pin_memory(self) -> "Batch":
-        """The batch in memory that CUDA copies from while the device computes."""
-        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+from siimdet.errors import UserError
 
 
 class Augmentation(Protocol):
@@ -67,10 +46,13 @@ class Samples(Dataset):
         resize: Resize,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        cache: ImageCache | None = None,
     ) -> None:
+        assert cache is None or (cache.side, cache.resize) == (side, resize)
         self.root, self.records, self.truth = root, list(records), boxes
         self.side, self.augmentation, self.seed = side, augmentation, seed
         self.resize: Resize = resize
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.records)
@@ -85,29 +67,29 @@ class Samples(Dataset):
         return collate(items)
 
     def load(self, index: int, augmentation: Augmentation | None, *, seed: int) -> tuple:
-        """(image f32[1, S, S], labels, boxes, class_ids, placement, id) of one image, augmented by the seed.
+        """An image u8 or f32[1, S, S], augmented by the seed, then its part of what a Batch holds, in that order.
 
         Raises: DatasetError or ImageError for a file that is not the one of the manifest.
         """
         record = self.records[index]
-        stored = read_grey(self.root / record.path)
-        if stored.shape != (record.stored.height, record.stored.width):
-            found = f"{stored.shape[1]}x{stored.shape[0]}"
-            expected = f"{record.stored.width}x{record.stored.height} as in the manifest (convert again)"
-            raise DatasetError(self.root / record.path, "size", found=found, expected=expected)
-        image, placement = fit_image(stored, self.side, self.resize)
-        if image.dtype == np.uint16:  # augmentation and models work on 8 bits or on floats
-            image = image.astype(np.float32) / np.float32(65535)
+        image, placement = self._image(record), place(record.stored, self.side, self.resize)
         truth = self.truth[record.image_id]
         xyxy, kept = _inside(placement.to_input(truth.xyxy), self.side)
         class_ids = truth.class_ids[kept]
         if augmentation is not None:
             image, xyxy, class_ids = augmentation.boxes(image, xyxy, class_ids, seed=seed)
-        pixels = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32))[None]
-        if image.dtype == np.uint8:
-            pixels = pixels / 255
-        labels = torch.tensor(record.labels)
-        return pixels, labels, torch.tensor(xyxy), torch.tensor(class_ids), placement, record.image_id
+        # A view of the cache, which is read only, or of an image that was turned round, is copied.
+        pixels = torch.from_numpy(np.require(image, requirements=("C", "W")))[None]
+        boxes, ids = torch.from_numpy(xyxy), torch.from_numpy(class_ids)
+        dropped = len(truth) - len(xyxy)
+        return pixels, torch.tensor(record.labels), boxes, ids, placement, record.image_id, dropped
+
+    def _image(self, record: ImageRecord) -> NDArray:
+        if self.cache is not None:
+            return self.cache[record.image_id]
+        image, _ = fit_image(read_stored(self.root, record), self.side, self.resize)
+        # Augmentation and models work on 8 bits or on floats.
+        return image.astype(np.float32) / np.float32(65535) if image.dtype == np.uint16 else image
 
 
 class Items(Protocol):
@@ -215,12 +197,6 @@ def start_worker(worker: int) -> None:
     """Set up a loading process: one thread for OpenCV, and SIGTERM left to the parent, which saves its state."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-
-
-def collate(items: list[tuple]) -> Batch:
-    """A batch of items of Samples."""
-    images, labels, boxes, class_ids, placements, ids = zip(*items, strict=True)
-    return Batch(torch.stack(images), torch.stack(labels), list(boxes), list(class_ids), list(placements), list(ids))
 
 
 def _inside(xyxy: NDArray[np.float32], side: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

@@ -24,27 +24,39 @@ class Placement:
 
     def to_input(self, xyxy: NDArray) -> NDArray[np.float32]:
         """Boxes [N, 4] of the stored image in input pixels; they may reach outside the square."""
-        return (np.asarray(xyxy, np.float64) * np.tile(self.scale, 2) + np.tile(self.offset, 2)).astype(np.float32)
+        return (np.asarray(xyxy, np.float64) * (self.scale * 2) + (self.offset * 2)).astype(np.float32)
 
     def to_stored(self, xyxy: NDArray, size: ImageSize) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Boxes [N, 4] of the input in stored pixels, clipped; and bool[N], which of them have an area."""
-        boxes = (np.asarray(xyxy, np.float64) - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
+        boxes = (np.asarray(xyxy, np.float64) - (self.offset * 2)) / (self.scale * 2)
         clipped = clip_boxes(boxes, size).astype(np.float32)
         return clipped, has_area(clipped)
 
 
+def place(size: ImageSize, side: int, resize: Resize) -> Placement:
+    """Where fit_image puts an image of that size."""
+    width, height = _scaled(size, side, resize)
+    offset = float((side - width) // 2), float((side - height) // 2)
+    return Placement((width / size.width, height / size.height), offset)
+
+
 def fit_image(image: NDArray, side: int, resize: Resize) -> tuple[NDArray, Placement]:
     """Fit [H, W] into a square of `side` px: distorted, padded with black, or cut out of the centre."""
-    height, width = image.shape
-    if resize == "stretch":
-        new = (side, side)
-    else:
-        fitted = side / max(height, width) if resize == "letterbox" else side * SHORTER_MARGIN / min(height, width)
-        new = (max(1, round(width * fitted)), max(1, round(height * fitted)))
-    shrinks = new[0] < width or new[1] < height
+    size = ImageSize(image.shape[1], image.shape[0])
+    placement, new = place(size, side, resize), _scaled(size, side, resize)
+    shrinks = new[0] < size.width or new[1] < size.height
     scaled = cv2.resize(image, new, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    left, top = (side - new[0]) // 2, (side - new[1]) // 2
+    left, top = map(int, placement.offset)
     square = np.zeros((side, side), image.dtype)
     x1, y1, x2, y2 = max(left, 0), max(top, 0), min(left + new[0], side), min(top + new[1], side)
     square[y1:y2, x1:x2] = scaled[y1 - top : y2 - top, x1 - left : x2 - left]
-    return square, Placement((new[0] / width, new[1] / height), (float(left), float(top)))
+    return square, placement
+
+
+def _scaled(size: ImageSize, side: int, resize: Resize) -> tuple[int, int]:
+    """Width and height of the whole image at the input's scale."""
+    if resize == "stretch":
+        return side, side
+    longer, shorter = max(size.width, size.height), min(size.width, size.height)
+    fitted = side / longer if resize == "letterbox" else side * SHORTER_MARGIN / shorter
+    return max(1, round(size.width * fitted)), max(1, round(size.height * fitted))

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
-from siimdet.data.loader import Augmentation, Batch, Samples, collate
+from siimdet.data.batch import Batch, collate
+from siimdet.data.loader import Augmentation, Samples
 from siimdet.data.sampling import Key
 from siimdet.errors import DatasetError
 

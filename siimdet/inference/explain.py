@@ -93,8 +93,8 @@ def explanations(
     """
     samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
     for index, record in enumerate(records):
-        pixels, _, _, _, placement, _ = samples.load(index, None, seed=0)
-        images = pixels[None].to(device)
+        batch = samples.collate([samples.load(index, None, seed=0)])
+        images, placement = batch.greys(device), batch.placements[0]
         probabilities = model.predict(images)[0]
         told = int(probabilities.argmax()) if class_id is None else class_id
         heat = heat_map(model, images, told)

@@ -16,7 +16,9 @@ import yaml
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from siimdet.data.loader import fit_image, start_worker
+from siimdet.data.cache import ImageCache
+from siimdet.data.loader import start_worker
+from siimdet.data.placement import fit_image
 from siimdet.errors import DatasetError, UserError
 from siimdet.imaging.png import read_grey
 from siimdet.models.yolo import open_ultralytics
@@ -101,9 +103,14 @@ class ValueJitter:
 
 
 class StretchedImages(YOLODataset):
-    """ultralytics' data set without its files: no labels.cache, no .npy, no mended JPEGs, nothing written."""
+    """ultralytics' data set without its files: no labels.cache, no .npy, no mended JPEGs, nothing written.
 
-    def __init__(self, tree: YoloTree, settings: YoloSettings) -> None:
+    With a `cache` of the data set that the tree is a view of, images come from there.
+    """
+
+    def __init__(self, tree: YoloTree, settings: YoloSettings, *, cache: ImageCache | None = None) -> None:
+        assert cache is None or (cache.side, cache.resize) == (settings.image_size, "stretch")
+        self._cache, self._ids = cache, cache.ids_of(tree.images) if cache is not None else []
         self._boxes = [read_yolo_boxes(image, len(tree.classes)) for image in tree.images]
         self._side, self._value_jitter = settings.image_size, settings.value_jitter
         super().__init__(
@@ -157,6 +164,11 @@ class StretchedImages(YOLODataset):
         self, i: int, rect_mode: bool = True, resize_short: bool = False
     ) -> tuple[NDArray[np.uint8], tuple[int, int], tuple[int, int]]:
         """One image stretched to u8[S, S, 1], its size before and after; the modes of the base class do not apply."""
+        if self._cache is not None:
+            size = self._cache.stored_size(self._ids[i])
+            # A copy: some of ultralytics' transforms change the image in place, and the cache is read only.
+            cached = self._cache[self._ids[i]][..., None].copy()
+            return cached, (size.height, size.width), cached.shape[:2]
         image = read_grey(Path(self.im_files[i]))
         if image.dtype != np.uint8:
             raise DatasetError(self.im_files[i], "bit depth", found=image.dtype, expected="8 bits for YOLO")

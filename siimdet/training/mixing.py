@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from siimdet.data.loader import Batch
+from siimdet.data.batch import Batch
 
 
 def mixed(batches: Iterator[Batch], *, alpha: float, seed: int, epoch: int, skip: int, rank: int) -> Iterator[Batch]:
@@ -22,8 +22,9 @@ def mixed(batches: Iterator[Batch], *, alpha: float, seed: int, epoch: int, skip
         rng = np.random.default_rng((seed, epoch, step, rank))
         share = float(rng.beta(alpha, alpha))
         partners = torch.from_numpy(rng.permutation(len(batch.ids)))
+        greys = batch.greys(torch.device("cpu"))
         yield replace(
             batch,
-            images=share * batch.images + (1 - share) * batch.images[partners],
+            images=share * greys + (1 - share) * greys[partners],
             labels=share * batch.labels + (1 - share) * batch.labels[partners],
         )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from siimdet.core.types import LabelSpace
-from siimdet.data.loader import Batch
+from siimdet.data.batch import Batch
 from siimdet.training.job import Phase
 from siimdet.training.plots import draw_predictions
 
@@ -46,7 +46,7 @@ def overfit_one_batch(
         optimiser = phase.optimiser(learner)
         losses = [_step(learner, phase, optimiser, batch, still) for _ in range(steps)]
     learner.eval()
-    found = learner.predict(batch.images.to(device)).cpu().numpy()  # type: ignore[operator]
+    found = learner.predict(batch.greys(device)).cpu().numpy()  # type: ignore[operator]
     truth, chosen = batch.labels.numpy(), found.argmax(1)
     right = int((truth.argmax(1) == chosen).sum())
     log.info(
@@ -56,7 +56,7 @@ def overfit_one_batch(
     shown = slice(0, SHOWN)
     draw_predictions(
         run / PICTURE,
-        np.round(batch.images[shown, 0].numpy() * 255).astype(np.uint8),
+        np.round(batch.greys(torch.device("cpu"))[shown, 0].numpy() * 255).astype(np.uint8),
         [space.names[k] for k in truth[shown].argmax(1)],
         [space.names[k] for k in chosen[shown]],
         found.max(1)[shown].tolist(),

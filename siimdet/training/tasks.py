@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from siimdet.config import Auxiliary, Task
 from siimdet.core.types import ImageRecord, LabelSpace
-from siimdet.data.loader import Batch
+from siimdet.data.batch import Batch
 from siimdet.models.box_mask import box_mask
 
 
@@ -58,7 +58,7 @@ def class_factors(truth: NDArray, *, exclusive: bool) -> NDArray[np.float32]:
 
 def _labels(factors: Tensor, device: torch.device) -> Objective:
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        images, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        images, labels = batch.greys(device), batch.labels.to(device, non_blocking=True)
         logits = model(images).float()
         known = ~labels.isnan()
         every = functional.binary_cross_entropy_with_logits(
@@ -73,7 +73,7 @@ def _classes(task: Task, auxiliary: Auxiliary, factors: Tensor, device: torch.de
     wants = "all" if auxiliary.opacity or auxiliary.mask else "classes"
 
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        images, labels = batch.images.to(device, non_blocking=True), batch.labels.to(device, non_blocking=True)
+        images, labels = batch.greys(device), batch.labels.to(device, non_blocking=True)
         found = model(images, output=wants)
         outputs: dict[str, Tensor] = found if wants == "all" else {"classes": found}
         logs = outputs["classes"].float()
@@ -106,7 +106,7 @@ def _cross_entropy(logs: Tensor, labels: Tensor, factors: Tensor, smoothing: flo
 
 def _triplets(margin: float, device: torch.device) -> Objective:
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        embeddings = model(batch.images.to(device, non_blocking=True), output="embedding").float()
+        embeddings = model(batch.greys(device), output="embedding").float()
         anchors, positives, negatives = embeddings.chunk(3)
         return {"triplet": functional.triplet_margin_loss(anchors, positives, negatives, margin=margin)}
 

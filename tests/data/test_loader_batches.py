@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from siimdet.augment import Augmenter
-from siimdet.config.augment import Affine, Augment, Cutout
+from siimdet.config.augment import Affine, Augment, Cutout, ResizedCrop
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
-from siimdet.data.loader import Batch, Samples, ordered_batches, steps_per_epoch, training_batches
+from siimdet.data.batch import Batch
+from siimdet.data.loader import Samples, ordered_batches, steps_per_epoch, training_batches
 from siimdet.errors import ImageError
 from siimdet.imaging.png import write_png
 
@@ -36,8 +37,11 @@ def assert_equal(left: list[Batch], right: list[Batch]) -> None:
 def test_what_a_batch_holds(stored):
     (batch,) = ordered_batches(samples(stored, augment=None), batch_size=COUNT)
     assert batch.ids == [f"image{index:02d}" for index in range(COUNT)]
-    assert (batch.images.shape, batch.images.dtype) == ((COUNT, 1, 32, 32), torch.float32)
-    assert 0 <= batch.images.min() < 0.2 < 0.8 < batch.images.max() <= 1
+    assert (batch.images.shape, batch.images.dtype) == ((COUNT, 1, 32, 32), torch.uint8)
+    greys = batch.greys(torch.device("cpu"))
+    assert (greys.shape, greys.dtype) == ((COUNT, 1, 32, 32), torch.float32)
+    assert torch.equal(greys, batch.images.float() / 255)
+    assert 0 <= greys.min() < 0.2 < 0.8 < greys.max() <= 1
     assert batch.labels.shape == (COUNT, 2)
     assert batch.labels[:, 0].tolist() == [index % 2 for index in range(COUNT)]
     assert batch.labels[:, 1].isnan().all()
@@ -126,6 +130,45 @@ def test_boxes_outside_the_centre_are_left_out_with_their_classes(tmp_path):
     record = ImageRecord("a", "a", "a", "images/a.png", size, size, [1], "train")
     truth = {"a": BoxLabels([[0, 0, 40, 40], [150, 10, 170, 70], [200, 0, 320, 80]], [4, 5, 6], size)}
     some = Samples(tmp_path, [record], truth, side=70, resize="shorter")
-    _, _, boxes, class_ids, _, _ = some[0, 0]
-    assert class_ids.tolist() == [5]
-    assert boxes.tolist() == [[25, 5, 45, 65]]
+    (batch,) = ordered_batches(some, batch_size=1)
+    assert batch.class_ids[0].tolist() == [5]
+    assert batch.boxes[0].tolist() == [[25, 5, 45, 65]]
+    assert batch.dropped_boxes == 2
+
+
+def test_boxes_that_augmentation_moves_out_of_view_are_counted(stored):
+    part = Augmenter(Augment(resized_crop=ResizedCrop(p=1, scale=(0.02, 0.05))))
+    root, records, boxes = stored
+    some = Samples(root, records, boxes, side=32, resize="stretch", augmentation=part)
+    batches = [batch for epoch in range(20) for batch in training_batches(some, batch_size=COUNT, epoch=epoch)]
+    assert {batch.dropped_boxes + sum(map(len, batch.boxes)) for batch in batches} == {6}
+    assert {batch.dropped_boxes for batch in batches} == {4, 5, 6}
+
+
+def test_greys_of_bytes_are_their_255th_parts_and_floats_stay(stored):
+    ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    batch = Batch(ramp, torch.zeros(1, 1), [], [], [], ["ramp"])
+    expected = np.arange(256, dtype=np.float32) / np.float32(255)
+    assert np.array_equal(batch.greys(torch.device("cpu")).numpy().ravel(), expected)
+    floats = Batch(torch.rand(1, 1, 4, 4), torch.zeros(1, 1), [], [], [], ["floats"])
+    assert floats.greys(torch.device("cpu")) is floats.images
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_greys_are_the_same_on_a_gpu():
+    ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
+    batch = Batch(ramp, torch.zeros(1, 1), [], [], [], ["ramp"])
+    on_cpu, on_gpu = (batch.greys(torch.device(name)).cpu() for name in ("cpu", "cuda"))
+    assert torch.equal(on_cpu, on_gpu)
+
+
+def test_a_batch_of_both_depths_holds_floats(tmp_path):
+    size = ImageSize(8, 8)
+    records = []
+    for name, value in (("a", np.uint8(51)), ("b", np.uint16(13107))):
+        write_png(tmp_path / f"images/{name}.png", np.full((8, 8), value))
+        records.append(ImageRecord(name, name, name, f"images/{name}.png", size, size, [1], "train"))
+    some = Samples(tmp_path, records, {name: BoxLabels.empty(size) for name in "ab"}, side=8, resize="stretch")
+    (batch,) = ordered_batches(some, batch_size=2)
+    assert batch.images.numpy() == pytest.approx(np.full((2, 1, 8, 8), 0.2), abs=1e-6)

@@ -24,7 +24,7 @@ def samples(stored, augmentation=None) -> Samples:
 
 
 def image_id(item: tuple) -> str:
-    return item[-1]
+    return item[5]
 
 
 def class_of(item: tuple) -> int:
