@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from siimdet.errors import ConfigError, MissingExtra, RunError
 
 _PRIVATE = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "ULTRALYTICS_SAFE_LOAD": "1"}
-_NAME = re.compile(r"(?P<family>yolov?\d+)(?P<scale>[a-z]?)(?P<variant>-[a-z0-9]+)?")
+_NAME = re.compile(r"(?P<family>yolov?\d+)(?P<scale>[a-z]?)(?P<variant>(-[a-z0-9]+)*)")
 _HEADS = ("Detect", "v10Detect")
 
 
@@ -87,7 +87,7 @@ def _architecture_table(architecture: str) -> dict[str, Any]:
     tables = {path.stem: path for path in (Path(ultralytics.__file__).parent / "cfg" / "models").glob("*/*.yaml")}
     stem = architecture.removesuffix(".yaml")
     name = _NAME.fullmatch(stem)
-    family = stem if stem in tables or name is None else name["family"] + (name["variant"] or "")
+    family = stem if stem in tables or name is None else name["family"] + name["variant"]
     if name and family in tables:
         table = yaml.safe_load(tables[family].read_text(encoding="utf-8"))
         if table["head"][-1][2] in _HEADS and ("scales" not in table or name["scale"] in table["scales"]):

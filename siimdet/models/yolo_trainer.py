@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from siimdet.errors import UserError
+from siimdet.data.cache import ImageCache
+from siimdet.errors import ConfigError, UserError
 from siimdet.models.determinism import deterministic_kernels
 from siimdet.models.losses import NonFiniteLoss
 from siimdet.models.state import check_identity, read_state, write_state
@@ -64,6 +65,7 @@ def train_yolo(
     save_best: Callable[[YoloEpoch, float], None],
     identity: str,
     resume: bool = False,
+    cache: ImageCache | None = None,
 ) -> float:
     """Train on the YOLO tree's `train` images and return the best score.
 
@@ -75,7 +77,7 @@ def train_yolo(
     """
     state_file = out / "state" / "last.pt"
     with _own_randomness(torch.device(device)):
-        run = _Run(settings, data_yaml, torch.device(device), init_state, identity)
+        run = _Run(settings, data_yaml, torch.device(device), init_state, identity, cache)
         if resume:
             run.restore(state_file)
         while run.epoch < settings.epochs:
@@ -97,12 +99,14 @@ class _Run:
         device: torch.device,
         init_state: dict[str, Tensor] | None,
         identity: str,
+        cache: ImageCache | None,
     ) -> None:
         _seed(settings.seed, 0)
         tree = read_yolo_tree(data_yaml)
         self.settings, self.device, self.identity = settings, device, identity
-        self.images = StretchedImages(tree, settings)
+        self.images = StretchedImages(tree, settings, cache=cache)
         self.model = build_yolo(settings.architecture, num_classes=len(tree.classes))
+        _check_side(self.model, settings)
         if init_state is not None:
             adopt_weights(self.model, init_state)
         self.model.to(device)
@@ -198,6 +202,14 @@ class _Run:
         self.ema.updates = state["ema_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+
+
+def _check_side(model: Any, settings: YoloSettings) -> None:
+    """The coarsest map needs whole cells, and more than one: batch norm has nothing to norm a single value by."""
+    stride = int(model.stride.max())
+    if settings.image_size % stride or settings.image_size < 2 * stride:
+        expected = f"a multiple of {stride} from {2 * stride} on, for {settings.architecture}"
+        raise ConfigError("model", "image_size", found=settings.image_size, expected=expected)
 
 
 def _optimizer(model: nn.Module, settings: YoloSettings, accumulate: int) -> torch.optim.Optimizer:

@@ -50,7 +50,7 @@ def evaluate_submission(
 def evaluate_boxes(
     file: Path, dataset: Path, split: Split | None, *, only_submitted: bool, check_only: bool
 ) -> dict[str, Any]:
-    """AP@.5 by class, mAP, the operating point of the best F1 and counts of a detector's COCO results.
+    """AP@.5 by class, mAP, COCO's figures, the operating point of the best F1 and counts of a detector's COCO results.
 
     Raises: DatasetError for a file that does not fit the data set.
     """
@@ -70,6 +70,7 @@ def evaluate_boxes(
     return {
         **figures["ap"],
         "mAP": figures["ap50"],
+        **{key: value for key, value in figures.items() if key.startswith("coco_")},
         **{key: figures[key] for key in ("f1", "precision", "recall", "threshold")},
         "images": len(records),
         "boxes": sum(len(data.boxes[image_id]) for image_id in scored),
