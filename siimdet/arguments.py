@@ -87,13 +87,14 @@ class FusionMethod(StrEnum):
     NMW = "nmw"
 
 
-_SEVERAL = ("--detector", "--ids", "--split", "--weights")
+_SEVERAL = ("--detector", "--ids", "--scales", "--split", "--weights")
+_NUMBERS = ("--scales", "--weights")
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
     """Let _SEVERAL take several values: `--detector A B` becomes `--detector A --detector B`.
 
-    Those of --weights are numbers, those of --split its names: what follows them may be something else.
+    Those of _NUMBERS are numbers, those of --split its names: what follows them may be something else.
     """
     spreading, out = None, []
     for argument in arguments:
@@ -112,7 +113,7 @@ def spread(arguments: Sequence[str]) -> list[str]:
 def _may_follow(option: str, argument: str) -> bool:
     if option == "--split":
         return argument in list(SplitName)
-    return option != "--weights" or _is_number(argument)
+    return option not in _NUMBERS or _is_number(argument)
 
 
 def _is_number(text: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from siimdet.config import AnyConfig, AnyTraining, Coupling, Phase, Strict
+from siimdet.config import AnyConfig, AnyTraining, Coupling, PhasedTraining, PseudoLabels, Strict
 from siimdet.errors import ConfigError
 
 _SCHEMA: TypeAdapter[Any] = TypeAdapter(AnyConfig)
@@ -98,7 +98,7 @@ def _apply(tree: dict[str, Any], override: str, path: Path) -> None:
                 path, f"override {override!r}", found=f"{part} is a {type(node).__name__}", expected="a mapping"
             )
     node[parts[-1]] = _parse(value, path, f"override {override!r}")
-    if parts[0] in Phase.model_fields and isinstance(tree.get("phases"), dict):
+    if parts[0] in _phase_keys(_schema(tree.get("kind"))) and isinstance(tree.get("phases"), dict):
         for phase in tree["phases"].values():
             _forget(phase, parts)
 
@@ -134,25 +134,31 @@ def _explain(error: ValidationError, path: Path, *, flat: bool) -> ConfigError:
 
 def _known(detail: Any) -> str:
     """The keys that the schema has where an unknown one was found, the nearest first."""
-    schema: Any = next(
-        c
-        for c in (*get_args(AnyTraining), Coupling)
-        if c.model_fields["kind"].annotation is not None
-        and get_args(c.model_fields["kind"].annotation)[0] == detail["loc"][0]
-    )
+    schema: Any = _schema(detail["loc"][0])
     names = list(schema.model_fields)
-    if len(detail["loc"]) == 2 and "phases" in names:
-        names += list(Phase.model_fields)
+    if len(detail["loc"]) == 2:
+        names += _phase_keys(schema)
     parts = iter(detail["loc"][1:-1])
     for part in parts:
         nested = schema.model_fields[part].annotation
         if part == "phases":
-            schema, _ = Phase, next(parts)
+            schema, _ = schema.phase_type, next(parts)
         else:
             schema = next(c for c in (nested, *get_args(nested)) if isinstance(c, type) and issubclass(c, Strict))
         names = list(schema.model_fields)
     near = difflib.get_close_matches(str(detail["loc"][-1]), names, n=1)
     return f"{near[0]} (perhaps)" if near else "one of " + ", ".join(names)
+
+
+def _schema(kind: Any) -> type[Strict] | None:
+    """The class of a kind of config."""
+    schemas: tuple[Any, ...] = (*get_args(AnyTraining), Coupling, PseudoLabels)
+    return next((c for c in schemas if get_args(c.model_fields["kind"].annotation)[0] == kind), None)
+
+
+def _phase_keys(schema: Any) -> list[str]:
+    """What stands in the phases of a schema, or beside them."""
+    return list(schema.phase_type.model_fields) if schema and issubclass(schema, PhasedTraining) else []
 
 
 def _reason(error: Exception) -> str:

@@ -14,17 +14,25 @@ from siimdet.config.classifier import (
     Auxiliary,
     BackboneTraining,
     Best,
+    ClassifierPhase,
     ClassifierTraining,
     Embedding,
     Head,
     Patients,
-    Phase,
     StudyTraining,
     Task,
 )
 from siimdet.config.coupling import Coupling, NoneExponents, OpacityExponents
-from siimdet.config.detector import FasterRCNNTraining, YoloTraining
-from siimdet.config.training import Amp, DetectorTraining, Optimiser, Schedule, Training
+from siimdet.config.detector import (
+    DetectorTraining,
+    FasterRCNNTraining,
+    FCOSTraining,
+    RetinaNetTraining,
+    YoloTraining,
+)
+from siimdet.config.phases import Phase, PhasedTraining
+from siimdet.config.pseudo_labels import PseudoLabels
+from siimdet.config.training import Amp, Optimiser, Schedule, Training
 
 __all__ = [
     "Amp",
@@ -34,10 +42,12 @@ __all__ = [
     "Auxiliary",
     "BackboneTraining",
     "Best",
+    "ClassifierPhase",
     "ClassifierTraining",
     "Coupling",
     "DetectorTraining",
     "Embedding",
+    "FCOSTraining",
     "FasterRCNNTraining",
     "Head",
     "NoneExponents",
@@ -45,6 +55,9 @@ __all__ = [
     "Optimiser",
     "Patients",
     "Phase",
+    "PhasedTraining",
+    "PseudoLabels",
+    "RetinaNetTraining",
     "Schedule",
     "Strict",
     "StudyTraining",
@@ -53,5 +66,13 @@ __all__ = [
     "YoloTraining",
 ]
 
-AnyTraining = BackboneTraining | StudyTraining | ClassifierTraining | FasterRCNNTraining | YoloTraining
-AnyConfig = Annotated[AnyTraining | Coupling, Field(discriminator="kind")]
+AnyTraining = (
+    BackboneTraining
+    | StudyTraining
+    | ClassifierTraining
+    | FasterRCNNTraining
+    | RetinaNetTraining
+    | FCOSTraining
+    | YoloTraining
+)
+AnyConfig = Annotated[AnyTraining | Coupling | PseudoLabels, Field(discriminator="kind")]

@@ -1,17 +1,13 @@
-"""The trainings of classifiers: what the model is, then its phases in order.
+"""The trainings of classifiers: what the model is, then its phases in order."""
 
-A key of a phase that stands beside `phases` holds for every phase that does not say otherwise; a file
-without `phases` is one phase, named after its kind.
-"""
-
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from siimdet.config.augment import Augment
 from siimdet.config.base import Count, Positive, Probability, Strict, Triple
-from siimdet.config.training import Amp, Optimiser, Resize, Schedule, Training
+from siimdet.config.phases import Phase, PhasedTraining, PhaseName
+from siimdet.config.training import Resize
 
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 Grey = Triple | tuple[float]
@@ -105,35 +101,15 @@ class Best(Strict):
         return not self.figure.endswith(("loss", "false_negatives", "false_positives"))
 
 
-class Phase(Strict):
-    """A stretch of epochs with settings of its own. It goes on from the weights that the phase before ended with."""
+class ClassifierPhase(Phase):
+    """A phase with a task of its own."""
 
-    epochs: Count
-    image_size: Annotated[int, Field(ge=32)]
-    """Side of the model's square input, px."""
-    batch_size: Count
-    """Images per forward pass, over all processes."""
-    accumulate: Count = 1
-    """Batches whose gradients make one optimiser step."""
-    trainable: Annotated[tuple[str, ...], Field(min_length=1)] = ("*",)
-    """Globs of the modules that train; the rest keeps weights and batch-norm statistics."""
     task: Task
-    optimiser: Optimiser
-    schedule: Schedule
-    augment: Augment = Augment()
     mixup: Positive | None = None
     """Both parameters of the beta distribution that mixes pairs of images (arXiv:1710.09412)."""
     oversample: bool = False
     """Draw every class equally often."""
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of the moving average of the weights, which is then what is validated and kept."""
     best: Best
-    patience: Count | None = None
-    """Epochs without a better one after which the phase ends."""
-    amp: Amp
-    """Automatic mixed precision. true: fp16 with gradient scaling on CUDA, bf16 on the CPU."""
-    gradient_clip: Positive | None = None
-    """Largest norm of the gradient of all weights."""
 
     @model_validator(mode="after")
     def _triplets_take_no_mixture(self) -> Self:
@@ -142,8 +118,10 @@ class Phase(Strict):
         return self
 
 
-class ClassifierTraining(Training):
+class ClassifierTraining(PhasedTraining):
     """A classifier of images, trained in phases."""
+
+    phase_type: ClassVar[type[Phase]] = ClassifierPhase
 
     kind: Literal["classifier"]
     resize: Resize
@@ -165,20 +143,7 @@ class ClassifierTraining(Training):
     overfit_steps: Annotated[int, Field(ge=0)] = 0
     """Before the first phase, learn one batch by heart in so many steps, on a copy, and picture it."""
     validation_batch_size: Count = 32
-    phases: Annotated[dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Phase], Field(min_length=1)]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _share(cls, tree: Any) -> Any:
-        """Give every phase the keys that stand beside `phases`."""
-        if not isinstance(tree, Mapping):
-            return tree
-        shared = {key: value for key, value in tree.items() if key in Phase.model_fields}
-        own = {key: value for key, value in tree.items() if key not in Phase.model_fields}
-        phases = tree.get("phases", {}) or {tree["kind"]: {}}
-        if not isinstance(phases, Mapping):
-            return own
-        return {**own, "phases": {name: _merged(shared, phase) for name, phase in phases.items()}}
+    phases: Annotated[dict[PhaseName, ClassifierPhase], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -245,13 +210,3 @@ class StudyTraining(ClassifierTraining):
         if self.groups is not None:
             raise ValueError("found groups with auxiliary, expected one of them: two networks share no outputs")
         return self
-
-
-def _merged(shared: Mapping[str, Any], own: Any) -> Any:
-    if not isinstance(own, Mapping):
-        return shared if own is None else own
-    merged = dict(shared)
-    for key, value in own.items():
-        nested = isinstance(merged.get(key), Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(merged[key], value) if nested else value
-    return merged

@@ -60,16 +60,9 @@ class Training(Strict):
     """This fold of the data set is validation; none: its own train and val splits."""
     exclude_patients: tuple[Path, ...] = ()
     """Data sets whose patients are left out: RSNA's images are NIH images."""
+    mix_in: tuple[Path, ...] = ()
+    """Data sets whose train images are trained on as well, such as pseudo-labelled ones."""
     workers: Annotated[int, Field(ge=0)] = 0
     """Processes that load images; 0 loads in the training process."""
-
-
-class DetectorTraining(Training):
-    """What the trainings of detectors have."""
-
-    epochs: Count
-    image_size: Annotated[int, Field(ge=32)]
-    """Side of the model's square input, px."""
-    batch_size: Count
-    only_positives: bool = False
-    """Train on images with boxes alone; validation keeps all."""
+    cache: Path | None = None
+    """Folder for the images at the model's size: read once, then mapped into memory."""

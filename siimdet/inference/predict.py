@@ -15,8 +15,10 @@ from torch import Tensor
 from siimdet.core.distributed import gathered, interleaved, rank, together, world
 from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, ImageSize, LabelSpace, Probabilities
-from siimdet.data.loader import Batch, Placement, Resize, Samples, ordered_batches
+from siimdet.data.batch import Batch
+from siimdet.data.loader import Samples, ordered_batches
 from siimdet.data.manifest import Dataset
+from siimdet.data.placement import Placement, Resize
 from siimdet.errors import RunError
 
 Row = TypeVar("Row")
@@ -74,15 +76,35 @@ def detect(
     workers: int = 0,
 ) -> dict[str, Detections]:
     """Boxes of every record by image id, in stored pixels, best first; boxes cut at the image's border."""
+    (found,) = detect_each(
+        [model], dataset, records, side=side, resize=resize, device=device, batch_size=batch_size, workers=workers
+    )
+    return found
+
+
+def detect_each(
+    models: Sequence[Detector],
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    *,
+    side: int,
+    resize: Resize,
+    device: torch.device,
+    batch_size: int = 8,
+    workers: int = 0,
+) -> list[dict[str, Detections]]:
+    """What `detect` finds with each of several models, which get the same inputs: an image is read once for all."""
     samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
     sizes = {record.image_id: record.stored for record in records}
 
-    def of_batch(batch: Batch) -> Iterator[tuple[str, Detections]]:
-        predictions = model.predict(batch.images.to(device))
-        for image_id, placement, prediction in zip(batch.ids, batch.placements, predictions, strict=True):
-            yield image_id, _to_stored(prediction, placement, sizes[image_id])
+    def of_batch(batch: Batch) -> Iterator[tuple[str, list[Detections]]]:
+        images = batch.greys(device)
+        by_image = zip(*(model.predict(images) for model in models), strict=True)
+        for image_id, placement, predictions in zip(batch.ids, batch.placements, by_image, strict=True):
+            yield image_id, [_to_stored(prediction, placement, sizes[image_id]) for prediction in predictions]
 
-    return dict(_over_images(samples, of_batch, batch_size=batch_size, workers=workers))
+    rows = _over_images(samples, of_batch, batch_size=batch_size, workers=workers)
+    return [{image_id: found[index] for image_id, found in rows} for index in range(len(models))]
 
 
 def classify(
@@ -101,7 +123,7 @@ def classify(
     samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
 
     def of_batch(batch: Batch) -> Iterator[tuple[NDArray, NDArray | None]]:
-        found = {name: values.cpu().numpy() for name, values in model.predict_all(batch.images.to(device)).items()}
+        found = {name: values.cpu().numpy() for name, values in model.predict_all(batch.greys(device)).items()}
         opacity = found.get("opacity", [None] * len(batch.ids))
         yield from zip(found["classes"], opacity, strict=True)
 
@@ -130,7 +152,7 @@ def embed(
 
     @torch.inference_mode()
     def of_batch(batch: Batch) -> Iterator[NDArray]:
-        yield from model(batch.images.to(device), output="embedding").float().cpu().numpy()
+        yield from model(batch.greys(device), output="embedding").float().cpu().numpy()
 
     values = np.array(_over_images(samples, of_batch, batch_size=batch_size, workers=workers), np.float32)
     _check_finite([record.image_id for record in records], values)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -13,48 +13,48 @@ from siimdet.data.manifest import Dataset
 from siimdet.data.table import write_table
 from siimdet.errors import RunError
 from siimdet.inference.aggregate import patient_table
-from siimdet.inference.predict import Classifies, ClassPredictions, Detector, classify, detect
+from siimdet.inference.predict import ClassPredictions, Detector, classify
+from siimdet.inference.tta import PLAIN, Versions, detect_versions
+from siimdet.models.image_classifier import ImageClassifier
 from siimdet.models.weights import MODEL, load_model, read_card
 
 Predictions = dict[str, Detections] | ClassPredictions
 
 
 def predict_run(
-    run: Path, dataset: Dataset, records: Sequence[ImageRecord], *, device: torch.device, workers: int = 0
+    run: Path,
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    *,
+    device: torch.device,
+    workers: int = 0,
+    versions: Versions = PLAIN,
 ) -> Predictions:
     """Detections by image id in stored pixels, or what a classifier says of each image, by the run's best model.
 
+    `versions` are what a detector sees of each image; a classifier can see the mirror image too, which it does
+    anyway where its run says so (`flip_tta`).
     A data set without classes of boxes, such as a plain folder of DICOM, takes any detector.
-    Raises: RunError if the run is incomplete, or a detector's classes are not the data set's.
+    Raises: RunError if the run is incomplete, a detector's classes are not the data set's, or for scales of a
+    classifier.
     """
     model, spec = load_model(run)
     model.to(device)
+    inputs: dict[str, Any] = {
+        **{"side": spec.image_size, "resize": spec.resize, "batch_size": spec.batch_size},
+        **{"device": device, "workers": workers},
+    }
     if spec.kind == "classifier":
-        return classify(
-            cast(Classifies, model),
-            dataset,
-            records,
-            spec.classes,
-            side=spec.image_size,
-            resize=spec.resize,
-            device=device,
-            batch_size=spec.batch_size,
-            workers=workers,
-        )
+        classifier = cast(ImageClassifier, model)
+        if versions.scales != PLAIN.scales:
+            raise RunError(run / MODEL, "kind", found="a classifier", expected="a detector, for --scales")
+        classifier.flip_tta = classifier.flip_tta or versions.flip
+        return classify(classifier, dataset, records, spec.classes, **inputs)
     if dataset.classes.names and spec.classes.names != dataset.classes.names:
         raise RunError(
             run / MODEL, "classes", found=spec.classes.names, expected=f"{dataset.classes.names} of the data"
         )
-    return detect(
-        cast(Detector, model),
-        dataset,
-        records,
-        side=spec.image_size,
-        resize=spec.resize,
-        device=device,
-        batch_size=spec.batch_size,
-        workers=workers,
-    )
+    return detect_versions(cast(Detector, model), dataset, records, versions=versions, **inputs)
 
 
 def run_records(run: Path, dataset: Dataset, split: Split | None) -> tuple[ImageRecord, ...]:
@@ -91,10 +91,16 @@ def write_predictions(
 
 
 def predict_boxes(
-    run: Path, dataset: Dataset, records: Sequence[ImageRecord], *, device: torch.device, workers: int = 0
+    run: Path,
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    *,
+    device: torch.device,
+    workers: int = 0,
+    versions: Versions = PLAIN,
 ) -> dict[str, Detections]:
     """predict_run of a detector. Raises: RunError for a classifier."""
-    found = predict_run(run, dataset, records, device=device, workers=workers)
+    found = predict_run(run, dataset, records, device=device, workers=workers, versions=versions)
     if isinstance(found, ClassPredictions):
         raise RunError(run / MODEL, "kind", found="a classifier", expected="a detector")
     return found

@@ -15,6 +15,7 @@ from siimdet.errors import DatasetError, RunError
 from siimdet.inference.aggregate import study_probabilities
 from siimdet.inference.fusion import fuse
 from siimdet.inference.run import predict_boxes, predict_classes
+from siimdet.inference.tta import PLAIN, Versions
 from siimdet.models.weights import MODEL, read_spec
 from siimdet.submission.coupling import couple
 from siimdet.submission.table import IMAGE_SUFFIX, Submission
@@ -42,9 +43,11 @@ def submit(
     device: torch.device,
     workers: int = 0,
     ids: Sequence[str] | None = None,
+    versions: Versions = PLAIN,
 ) -> Predictions:
     """Predict with every run, fuse the boxes, couple them with the study level.
 
+    `versions` are what the detectors see of each image.
     Raises: RunError for runs of other classes than the competition's.
     """
     _check_classes(detectors, OPACITY.names)
@@ -58,7 +61,10 @@ def submit(
             raise DatasetError(dataset.root, unknown[0] + IMAGE_SUFFIX, found="no such image", expected=expected)
     if not records:
         raise DatasetError(dataset.root, "images", found="none in that split", expected="images to predict")
-    boxes = {str(run): predict_boxes(run, dataset, records, device=device, workers=workers) for run in detectors}
+    boxes = {
+        str(run): predict_boxes(run, dataset, records, device=device, workers=workers, versions=versions)
+        for run in detectors
+    }
     fused = fuse(list(boxes.values()), min_iou=coupling.fusion_iou, weights=coupling.fusion_weights)
     if coupling.nms_iou is not None:
         fused = fuse([fused], method="nms", min_iou=coupling.nms_iou)

@@ -21,11 +21,13 @@ OPTIONS = {
     "train-detector": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-study": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-classifier": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
-    "predict": {"run", "--dataset", "--split", "--by", "--out", "--workers", "--device"},
+    "predict": {"run", "--dataset", "--split", "--by", "--flip", "--scales", "--out", "--workers", "--device"},
     "explain": {"run", "--dataset", "--ids", "--out", "--class", "--device"},
     "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights"},
+    "pseudo-label": {"config", "overrides", "--dataset", "--split", "--boxes", "--study", "--out"},
     "submit": {
-        *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--out", "--workers", "--device"),
+        *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--flip", "--scales"),
+        *("--out", "--workers", "--device"),
     },
     "evaluate": {
         "predictions",
@@ -76,6 +78,10 @@ def test_help_imports_nothing_heavy():
             ["explain", "run", "--ids", "a", "1", "--out", "b"],
             ["explain", "run", "--ids", "a", "--ids", "1", "--out", "b"],
         ),
+        (
+            ["predict", "--scales", ".8", "1", "1.25", "run", "--flip"],
+            ["predict", "--scales", ".8", "--scales", "1", "--scales", "1.25", "run", "--flip"],
+        ),
         (["fuse", "--weights", "1", "2", "a", "b"], ["fuse", "--weights", "1", "--weights", "2", "a", "b"]),
     ],
 )
@@ -99,6 +105,14 @@ def test_options_with_several_values(given, parsed):
             ("configs/demo/study.yaml", "kind", "found 'study'", "expected classifier"),
         ),
         (["predict", "no/run", "--dataset", "x", "--out", "y", "--by", "study"], ("--by", "image", "patient")),
+        (
+            ["predict", "no/run", "--dataset", "x", "--out", "y", "--scales", "1", "0"],
+            ("--scales", "found 0.0", "expected numbers from 0.1 to 8"),
+        ),
+        (
+            ["pseudo-label", "configs/submit/s1.yaml", "--dataset", "x", "--boxes", "a", "--study", "b", "--out", "y"],
+            ("configs/submit/s1.yaml", "kind", "found 'coupling'", "expected pseudo_labels"),
+        ),
         (["launch"], ("launch",)),
     ],
 )

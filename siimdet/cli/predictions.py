@@ -1,0 +1,122 @@
+"""The commands that predict: with runs, from predictions, and how they come about."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from siimdet.arguments import DeviceChoice, FusionMethod, Owner
+from siimdet.cli.messages import say
+from siimdet.cli.options import DatasetOption, DeviceOption, FlipOption, ScalesOption, SplitOption, WorkersOption
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run directory.")],
+    dataset: DatasetOption,
+    out: Annotated[Path, typer.Option(help="COCO results (.json) of a detector, CSV of a classifier.")],
+    split: SplitOption = None,
+    by: Annotated[Owner, typer.Option(help="A classifier's rows: images, or patients decided from theirs.")] = (
+        Owner.IMAGE
+    ),
+    flip: FlipOption = False,
+    scales: ScalesOption = None,
+    workers: WorkersOption = 0,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Predict a split of a data set with a run's best model."""
+    from siimdet.core.distributed import by_first, process_group
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.device import pick_device
+    from siimdet.inference.run import predict_run, run_records, write_predictions
+    from siimdet.inference.tta import Versions
+
+    versions = Versions(flip, tuple(scales or (1.0,)))
+    data = read_dataset(dataset)
+    records = run_records(run, data, split.value if split else None)
+    with process_group():
+        chosen = pick_device(device.value)
+        found = predict_run(run, data, records, device=chosen, workers=workers, versions=versions)
+        by_first(lambda: write_predictions(out, run, data, records, found, by=by.value))
+    say(f"predictions: {out}")
+
+
+def explain(
+    run: Annotated[Path, typer.Argument(help="Run directory of a classifier.")],
+    dataset: DatasetOption,
+    ids: Annotated[list[str], typer.Option(help="The images to explain, of any split; several are allowed.")],
+    out: Annotated[Path, typer.Option(help="Folder to write: a picture per image, and explanations.csv.")],
+    class_name: Annotated[
+        str | None, typer.Option("--class", help="Explain this class. Default: the most probable of each image.")
+    ] = None,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Show which places of radiographs speak for a class of a classifier, by Grad-CAM."""
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.device import pick_device
+    from siimdet.inference.explain import TABLE, explain_run
+
+    explain_run(run, read_dataset(dataset), ids, out, class_name=class_name, device=pick_device(device.value))
+    say(f"explanations: {out / TABLE}")
+
+
+def fuse(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="COCO results of several detectors.")],
+    dataset: DatasetOption,
+    out: Annotated[Path, typer.Option(help="COCO results to write.")],
+    method: Annotated[FusionMethod, typer.Option(help="How boxes become one.")] = FusionMethod.WBF,
+    iou: Annotated[float, typer.Option(min=0, max=1, help="Boxes that overlap by more are one.")] = 0.55,
+    weights: Annotated[list[float] | None, typer.Option(min=0, help="One per file.")] = None,
+) -> None:
+    """Fuse the boxes of several detectors."""
+    from siimdet.data.coco import read_detections, write_detections
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.fusion import fuse as fuse_boxes
+
+    data = read_dataset(dataset)
+    models = [read_detections(file, data) for file in files]
+    write_detections(out, data, fuse_boxes(models, method=method.value, min_iou=iou, weights=weights))
+    say(f"fused: {out}")
+
+
+def submit(
+    dataset: DatasetOption,
+    detector: Annotated[list[Path], typer.Option(help="Run directory of a detector; several are fused.")],
+    study: Annotated[Path, typer.Option(help="Run directory of a study classifier.")],
+    out: Annotated[Path, typer.Option(help="submission.csv to write.")],
+    coupling: Annotated[Path | None, typer.Option(help="How boxes and study level combine.")] = None,
+    sample: Annotated[Path | None, typer.Option(help="sample_submission.csv: exactly its rows, in its order.")] = None,
+    split: SplitOption = None,
+    flip: FlipOption = False,
+    scales: ScalesOption = None,
+    workers: WorkersOption = 0,
+    device: DeviceOption = DeviceChoice.AUTO,
+) -> None:
+    """Write the competition's submission from detector and study runs."""
+    from siimdet.config import Coupling
+    from siimdet.config_file import load_config
+    from siimdet.core.distributed import by_first, process_group
+    from siimdet.data.dataset import filled_split
+    from siimdet.data.manifest import read_dataset
+    from siimdet.inference.device import pick_device
+    from siimdet.inference.tta import Versions
+    from siimdet.submission.file import read_submission, write_submission
+    from siimdet.submission.submit import submit as make_submission
+
+    versions = Versions(flip, tuple(scales or (1.0,)))
+    rule = load_config(coupling, kinds=("coupling",)) if coupling else Coupling(kind="coupling")
+    data = read_dataset(dataset)
+    with process_group():
+        made = make_submission(
+            data,
+            filled_split(data, split.value if split else None),
+            detectors=detector,
+            study=study,
+            coupling=rule,
+            file=str(out),
+            device=pick_device(device.value),
+            workers=workers,
+            ids=read_submission(sample).ids if sample else None,
+            versions=versions,
+        )
+        by_first(lambda: write_submission(out, made.submission))
+    say(f"submission: {out}, {len(made.submission.ids)} rows")
