@@ -65,8 +65,9 @@ def write_yolo_lists(folder: Path, dataset: Dataset, train: Sequence[ImageRecord
 
 
 def label_path(root: Path, record: ImageRecord) -> Path:
-    """Where the labels of an image are: images/a.png to labels/a.txt."""
-    return root / LABELS / Path(record.path).relative_to("images").with_suffix(".txt")
+    """Where the labels of an image are: images/a.png to labels/a.txt; of one from another data set, there."""
+    before, _, name = record.path.rpartition("images/")
+    return root / before / LABELS / Path(name).with_suffix(".txt")
 
 
 def label_lines(boxes: BoxLabels) -> str:

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from siimdet.augment import Augmenter
-from siimdet.config import Auxiliary, ClassifierTraining, StudyTraining
-from siimdet.config import Phase as PhaseConfig
+from siimdet.config import Auxiliary, ClassifierPhase, ClassifierTraining, StudyTraining
 from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.labels import STUDY
 from siimdet.core.types import ImageRecord, LabelSpace
@@ -33,7 +32,7 @@ from siimdet.training.keeping import Keeper, architecture, draw_run
 from siimdet.training.loop import fit
 from siimdet.training.mixing import mixed
 from siimdet.training.overfit import overfit_one_batch
-from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity
+from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity, training_cache
 from siimdet.training.tasks import build_objective
 from siimdet.training.truth import boxed_images, check_classes, exclusive_records, has_boxes
 
@@ -96,7 +95,7 @@ def train_classifier(
     by_first(partial(draw_run, run))
 
 
-def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
+def _phase(setting: _Setting, name: str, phase: ClassifierPhase) -> Phase:
     config, dataset = setting.config, setting.dataset
     samples = _samples(setting, phase, Augmenter(phase.augment))
     steps = steps_per_epoch(samples, phase.batch_size)
@@ -144,7 +143,7 @@ def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
     )
 
 
-def _overfit(setting: _Setting, phase: Phase, settings: PhaseConfig, frozen: tuple[nn.Module, ...]) -> None:
+def _overfit(setting: _Setting, phase: Phase, settings: ClassifierPhase, frozen: tuple[nn.Module, ...]) -> None:
     samples = _samples(setting, settings, None)
     batch = next(training_batches(samples, batch_size=max(1, settings.batch_size // world()), epoch=0))
     overfit_one_batch(
@@ -160,13 +159,13 @@ def _overfit(setting: _Setting, phase: Phase, settings: PhaseConfig, frozen: tup
 
 
 def _spec(
-    config: ClassifierTraining, arguments: Mapping[str, Any], phase: PhaseConfig, labels: LabelSpace
+    config: ClassifierTraining, arguments: Mapping[str, Any], phase: ClassifierPhase, labels: LabelSpace
 ) -> ModelSpec:
     own = {**arguments, "on": phase.task.on}
     return ModelSpec("classifier", own, labels, phase.image_size, config.resize, config.validation_batch_size)
 
 
-def _begin(model: nn.Module, phase: PhaseConfig) -> tuple[nn.Module, ...]:
+def _begin(model: nn.Module, phase: ClassifierPhase) -> tuple[nn.Module, ...]:
     """Let the phase's head tell the classes, and its modules train; those that its loss does not reach never do."""
     idle = ("embedding", "embedding_head")
     if phase.task.name == "triplet":
@@ -178,7 +177,7 @@ def _begin(model: nn.Module, phase: PhaseConfig) -> tuple[nn.Module, ...]:
     return freeze_all_but(model, phase.trainable, idle=idle)
 
 
-def _batches(setting: _Setting, phase: PhaseConfig, samples: Samples, epoch: int, skip: int) -> Iterator[Batch]:
+def _batches(setting: _Setting, phase: ClassifierPhase, samples: Samples, epoch: int, skip: int) -> Iterator[Batch]:
     labels = np.array([record.labels for record in setting.train])
     drawn: Samples | TripletSamples = samples
     if phase.task.name == "triplet":
@@ -204,7 +203,7 @@ def _class_ids(records: Sequence[ImageRecord]) -> NDArray[np.int64]:
     return np.array([record.labels for record in records]).argmax(1)
 
 
-def _reading(setting: _Setting, phase: PhaseConfig) -> dict[str, Any]:
+def _reading(setting: _Setting, phase: ClassifierPhase) -> dict[str, Any]:
     config = setting.config
     return {
         "side": phase.image_size,
@@ -215,7 +214,7 @@ def _reading(setting: _Setting, phase: PhaseConfig) -> dict[str, Any]:
     }
 
 
-def _samples(setting: _Setting, phase: PhaseConfig, augmenter: Augmenter | None) -> Samples:
+def _samples(setting: _Setting, phase: ClassifierPhase, augmenter: Augmenter | None) -> Samples:
     return Samples(
         setting.dataset.root,
         setting.train,
@@ -224,4 +223,5 @@ def _samples(setting: _Setting, phase: PhaseConfig, augmenter: Augmenter | None)
         resize=setting.config.resize,
         augmentation=augmenter,
         seed=setting.config.seed,
+        cache=training_cache(setting.config, setting.dataset, side=phase.image_size, resize=setting.config.resize),
     )

@@ -1,6 +1,8 @@
-"""Training Faster R-CNN on our loop, and the figures by which every detector is judged."""
+"""Training torchvision's detectors on our loop, and the figures by which every detector is judged."""
 
+import inspect
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -9,25 +11,50 @@ import torch
 from torch import Tensor, nn
 
 from siimdet.augment import Augmenter
-from siimdet.config import FasterRCNNTraining
+from siimdet.config import FasterRCNNTraining, FCOSTraining, RetinaNetTraining
+from siimdet.config import Phase as PhaseConfig
 from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.types import ImageRecord
 from siimdet.data.loader import Batch, Samples, steps_per_epoch, training_batches
 from siimdet.data.manifest import Dataset
 from siimdet.errors import DatasetError
 from siimdet.inference.predict import Detector, detect
-from siimdet.models.weights import ModelSpec, build_model, init_body, init_model, save_model
+from siimdet.models.weights import BUILDERS, ModelSpec, build_model, init_model, init_trunk, save_model
 from siimdet.scoring.detection import detector_figures
+from siimdet.training.freezing import freeze_all_but
 from siimdet.training.job import Job, Phase
+from siimdet.training.keeping import archive_best
 from siimdet.training.loop import fit
 from siimdet.training.plots import draw_curves
-from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity, provenance
+from siimdet.training.setup import (
+    autocast_type,
+    build_optimiser,
+    build_schedule,
+    identity,
+    provenance,
+    training_cache,
+)
 
-CURVES = {"loss": ("train_loss",), "score": ("ap50", "f1", "precision", "recall")}
+AnyDetector = FasterRCNNTraining | RetinaNetTraining | FCOSTraining
+CURVES = {"loss": ("train_loss",), "score": ("ap50", "coco_ap", "f1", "precision", "recall")}
 
 
-def train_faster_rcnn(
-    config: FasterRCNNTraining,
+@dataclass(frozen=True, slots=True, eq=False)
+class _Setting:
+    """What the phases of one training have in common."""
+
+    config: AnyDetector
+    dataset: Dataset
+    train: tuple[ImageRecord, ...]
+    val: tuple[ImageRecord, ...]
+    model: nn.Module
+    spec: ModelSpec
+    device: torch.device
+    run: Path
+
+
+def train_detector(
+    config: AnyDetector,
     dataset: Dataset,
     train: Sequence[ImageRecord],
     val: Sequence[ImageRecord],
@@ -36,9 +63,9 @@ def train_faster_rcnn(
     device: torch.device,
     resume: bool,
 ) -> None:
-    """Train on `train`, keep the epoch whose AP@.5 on `val` is best."""
+    """Train on `train`; of every phase the epoch is kept whose AP@.5 on `val` is best, of the run the last phase's."""
     spec = ModelSpec(
-        "faster_rcnn",
+        config.kind,
         _architecture(config),
         dataset.classes,
         config.inference_size,
@@ -48,66 +75,87 @@ def train_faster_rcnn(
     torch.manual_seed(config.seed)
     model = build_model(spec)
     if config.init_from is not None:
-        init_model(model, config.init_from, "faster_rcnn")
+        init_model(model, config.init_from, config.kind)
     else:
-        init_body(cast(Any, model).detector.backbone.body, config.body, config.weights)
+        init_trunk(cast(Any, model).detector.backbone.body, config.body, config.weights)
     model.to(device).to(memory_format=torch.channels_last)
+    images = training_images(dataset, train, only_positives=config.only_positives)
+    setting = _Setting(config, dataset, images, tuple(val), model, spec, device, run)
+    phases = tuple(_phase(setting, name, phase) for name, phase in config.phases.items())
+    for phase in reversed(phases):  # a glob that matches nothing is told before any phase trains
+        phase.begin()
+    job = Job(model=model, device=device, phases=phases, seed=config.seed, identity=identity(config, dataset))
+    fit(job, run, resume=resume)
+    by_first(partial(draw_curves, run, CURVES))
+
+
+def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
+    config, dataset, device = setting.config, setting.dataset, setting.device
     samples = Samples(
         dataset.root,
-        training_images(dataset, train, only_positives=config.only_positives),
+        setting.train,
         dataset.boxes,
-        side=config.image_size,
+        side=phase.image_size,
         resize=config.resize,
-        augmentation=Augmenter(config.augment),
+        augmentation=Augmenter(phase.augment),
         seed=config.seed,
+        cache=training_cache(config, dataset, side=phase.image_size, resize=config.resize),
     )
+    steps = steps_per_epoch(samples, phase.batch_size)
 
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         boxes = [values.to(device) for values in batch.boxes]
         class_ids = [values.to(device) for values in batch.class_ids]
-        return model(batch.images.to(device, non_blocking=True), boxes, class_ids)
-
-    def evaluate(model: nn.Module) -> dict[str, Any]:
-        found = detect(
-            cast(Detector, model),
-            dataset,
-            val,
-            side=spec.image_size,
-            resize=spec.resize,
-            device=device,
-            batch_size=config.validation_batch_size,
-            workers=config.workers,
-        )
-        return detector_figures(dataset, val, found)
+        return model(batch.greys(device), boxes, class_ids)
 
     def keep(model: nn.Module, figures: dict[str, Any]) -> None:
-        save_model(run, spec, model.state_dict(), detector_facts(dataset, train, val, config.fold, figures))
+        facts = detector_facts(dataset, setting.train, setting.val, config.fold, figures)
+        save_model(setting.run, setting.spec, model.state_dict(), {"phase": name, **facts})
 
-    steps = steps_per_epoch(samples, config.batch_size)
-    phase = Phase(
-        name=config.kind,
-        epochs=config.epochs,
+    last = name == list(config.phases)[-1]
+    return Phase(
+        name=name,
+        epochs=phase.epochs,
         steps=steps,
         losses=losses,
+        counts=lambda batch: {"dropped_boxes": batch.dropped_boxes},
         batches=lambda epoch, skip: training_batches(
             samples,
-            batch_size=config.batch_size,
+            batch_size=phase.batch_size,
             epoch=epoch,
             skip=skip,
             workers=config.workers,
             part=(rank(), world()),
         ),
-        evaluate=evaluate,
+        begin=partial(freeze_all_but, setting.model, phase.trainable),
+        evaluate=partial(_evaluate, setting),
         score=lambda figures: figures["ap50"],
         keep=keep,
-        optimiser=partial(build_optimiser, config.optimiser),
-        learning_rate=build_schedule(config.schedule, config.optimiser.lr, epochs=config.epochs, steps=steps),
-        amp=autocast_type(config.amp, device),
-        gradient_clip=config.gradient_clip,
+        finish=(lambda: None) if last else partial(archive_best, setting.run, name),
+        optimiser=partial(build_optimiser, phase.optimiser),
+        learning_rate=build_schedule(
+            phase.schedule, phase.optimiser.lr, epochs=phase.epochs, steps=-(-steps // phase.accumulate)
+        ),
+        accumulate=phase.accumulate,
+        ema=phase.ema,
+        patience=phase.patience,
+        amp=autocast_type(phase.amp, device),
+        gradient_clip=phase.gradient_clip,
     )
-    job = Job(model=model, device=device, phases=(phase,), seed=config.seed, identity=identity(config, dataset))
-    fit(job, run, resume=resume)
-    by_first(partial(draw_curves, run, CURVES))
+
+
+def _evaluate(setting: _Setting, model: nn.Module) -> dict[str, Any]:
+    found = detect(
+        cast(Detector, model),
+        setting.dataset,
+        setting.val,
+        side=setting.spec.image_size,
+        resize=setting.spec.resize,
+        device=setting.device,
+        batch_size=setting.spec.batch_size,
+        workers=setting.config.workers,
+    )
+    return detector_figures(setting.dataset, setting.val, found)
 
 
 def training_images(
@@ -138,18 +186,7 @@ def detector_facts(
     }
 
 
-def _architecture(config: FasterRCNNTraining) -> dict[str, Any]:
-    return {
-        "body": config.body,
-        "mean": list(config.mean),
-        "std": list(config.std),
-        "finest_stage": config.finest_stage,
-        "fpn_channels": config.fpn_channels,
-        "box_head_features": config.box_head_features,
-        "anchor_sizes": list(config.anchor_sizes),
-        "anchor_ratios": list(config.anchor_ratios),
-        "proposals": config.proposals,
-        "training_regions": config.training_regions,
-        "freeze_batch_norm": config.freeze_batch_norm,
-        "nms_iou": config.nms_iou,
-    }
+def _architecture(config: AnyDetector) -> dict[str, Any]:
+    """What the config says of the builder's arguments."""
+    values = config.model_dump(mode="json")
+    return {name: values[name] for name in inspect.signature(BUILDERS[config.kind]).parameters if name in values}

@@ -34,15 +34,18 @@ class Progress:
     best: list[float] = field(default_factory=lambda: [-math.inf, -math.inf])
     totals: dict[str, list[float]] = field(default_factory=dict)
     """Per loss the sums over the batches done of loss x weight and of weight."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """Sums over the batches done, of all processes."""
 
     def means(self) -> dict[str, float]:
-        """Mean losses of the epoch and their sum, as the journal names them."""
+        """Mean losses of the epoch and their sum, as the journal names them, and its counts."""
         means = {name: total / weight if weight else 0.0 for name, (total, weight) in self.totals.items()}
-        return {"train_loss": sum(means.values()), **{f"train_{name}": value for name, value in means.items()}}
+        losses = {f"train_{name}": value for name, value in means.items()}
+        return {"train_loss": sum(means.values()), **losses, **self.counts}
 
     def next_epoch(self, *, better: bool) -> None:
         """Begin the next epoch."""
-        self.epoch, self.step, self.totals = self.epoch + 1, 0, {}
+        self.epoch, self.step, self.totals, self.counts = self.epoch + 1, 0, {}, {}
         self.entries, self.stale = self.entries + 1, 0 if better else self.stale + 1
 
     def next_phase(self) -> None:
@@ -133,9 +136,13 @@ def _backward(phase: Phase, engine: Engine, device: torch.device, batch: Batch, 
     total = torch.stack([loss * share for loss, share in zip(losses.values(), shares, strict=True)]).sum()
     engine.scaler.scale(total / group).backward()
     values = torch.stack([loss.detach() for loss in losses.values()]).tolist()  # the one wait for the device
-    sums = summed([value * weight for value, weight in zip(values, own, strict=True)])
+    counts = phase.counts(batch)
+    sums = summed([*(value * weight for value, weight in zip(values, own, strict=True)), *counts.values()])
+    sums, counted = sums[: len(own)], sums[len(own) :]
     if not all(map(math.isfinite, sums)):
         raise _non_finite(phase, progress, sum(values), batch)
+    for name, number in zip(counts, counted, strict=True):
+        progress.counts[name] = progress.counts.get(name, 0) + int(number)
     for name, value, weight in zip(losses, sums, everybodys, strict=True):
         before = progress.totals.get(name, [0.0, 0.0])
         progress.totals[name] = [before[0] + value, before[1] + weight]

@@ -27,6 +27,8 @@ class Phase:
     """What the mean of a named loss of a batch is over: the processes' shares of a batch count by it."""
     batches: Callable[[int, int], Iterator[Batch]]
     """(epoch, number of batches to skip) to the rest of this process's batches of that epoch."""
+    counts: Callable[[Batch], dict[str, int]] = lambda batch: {}
+    """What the journal adds up over an epoch's batches, beside losses."""
     evaluate: Callable[[nn.Module], dict[str, Any]]
     """Figures of the model on the validation images, for the journal; the same in every process."""
     score: Callable[[Mapping[str, Any]], float | None]

@@ -1,4 +1,4 @@
-"""What a training of a classifier leaves in its run: the best model of every phase, its predictions and pictures."""
+"""What a training leaves in its run: the best model of every phase; of a classifier its predictions and pictures."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -100,12 +100,14 @@ class Keeper:
         values = np.array([[float(cell) for cell in row] for _, row in cells.select(*names)])
         draw_roc_pr(folder, values, np.array([record.labels for record in self.val]), self.dataset.labels)
         if archive:
-            for name in (WEIGHTS, MODEL, VALIDATION):
-                with (
-                    open(self.run / name, "rb") as source,
-                    atomic_write(self.run / PHASES / self.phase / name, "wb") as copy,
-                ):
-                    shutil.copyfileobj(source, copy)
+            archive_best(self.run, self.phase, (VALIDATION,))
+
+
+def archive_best(run: Path, phase: str, further: Sequence[str] = ()) -> None:
+    """Copy a run's best model, and further files of it, to where the next phase's does not replace them."""
+    for name in (WEIGHTS, MODEL, *further):
+        with open(run / name, "rb") as source, atomic_write(run / PHASES / phase / name, "wb") as copy:
+            shutil.copyfileobj(source, copy)
 
 
 def draw_run(run: Path) -> None:

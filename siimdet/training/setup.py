@@ -13,7 +13,9 @@ import siimdet
 from siimdet.config import Amp, Optimiser, Schedule, Training
 from siimdet.config_file import dump_config
 from siimdet.core.types import ImageRecord
+from siimdet.data.cache import ImageCache, open_cache
 from siimdet.data.manifest import Dataset, by_split
+from siimdet.data.placement import Resize
 from siimdet.errors import RunError
 from siimdet.training.schedules import LearningRate, constant, cosine_floor, one_cycle, stepped, warmed_up
 
@@ -47,6 +49,11 @@ def build_schedule(schedule: Schedule, lr: float, *, epochs: int, steps: int) ->
     return warmed_up(rate, warmup_steps=schedule.warmup_steps, steps=steps) if schedule.warmup_steps else rate
 
 
+def training_cache(config: Training, dataset: Dataset, *, side: int, resize: Resize) -> ImageCache | None:
+    """The images of the data set at the side of a phase, where the config asks for them to be kept."""
+    return None if config.cache is None else open_cache(config.cache, dataset, side=side, resize=resize)
+
+
 def autocast_type(amp: Amp, device: torch.device) -> torch.dtype | None:
     """What autocast computes in, for true fp16 on CUDA and bf16 on the CPU.
 
@@ -60,8 +67,9 @@ def autocast_type(amp: Amp, device: torch.device) -> torch.dtype | None:
 
 
 def identity(config: Training, dataset: Dataset) -> str:
-    """What a state remembers of its training: config and data; loading processes change no number and are left out."""
-    return f"{dump_config(config.model_copy(update={'workers': 0}))}data: {dataset.fingerprint}\n"
+    """What a state remembers of its training: config and data, less what changes no number: how images are loaded."""
+    same = config.model_copy(update={"workers": 0, "cache": None})
+    return f"{dump_config(same)}data: {dataset.fingerprint}\n"
 
 
 def provenance(
@@ -79,6 +87,7 @@ def provenance(
             "shared_patients": {name: len(mine & {r.patient_id for r in part}) for name, part in others.items()},
             "source": dataset.source,
             "fingerprint": dataset.fingerprint,
+            "mixed_in": dataset.details.get("mixed_in", []),
             "train_images": len(train),
             "val_images": len(val),
         },

@@ -8,20 +8,21 @@ from typing import Any
 
 import torch
 
-from siimdet.config import AnyTraining
+from siimdet.config import AnyTraining, ClassifierTraining
 from siimdet.config_file import dump_config
 from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.files import atomic_write
 from siimdet.core.types import Detections
 from siimdet.data.coco import write_detections
 from siimdet.data.manifest import Dataset, read_dataset, training_split
+from siimdet.data.mixing import mix_in
 from siimdet.data.table import write_table
 from siimdet.errors import DatasetError, RunError
 from siimdet.inference.predict import ClassPredictions
 from siimdet.inference.run import predict_run
 from siimdet.training.checkpoint import STATE
 from siimdet.training.classify import train_classifier
-from siimdet.training.detect import train_faster_rcnn
+from siimdet.training.detect import train_detector
 from siimdet.training.yolo import train_yolo_run
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,9 @@ TRAININGS: dict[str, Callable[..., None]] = {
     "backbone": train_classifier,
     "study": train_classifier,
     "classifier": train_classifier,
-    "faster_rcnn": train_faster_rcnn,
+    "faster_rcnn": train_detector,
+    "retinanet": train_detector,
+    "fcos": train_detector,
     "yolo": train_yolo_run,
 }
 CONFIG = "config.yaml"
@@ -41,7 +44,15 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
 
     Raises: RunError if `run` holds another training and `resume` is not asked for, or nothing to resume.
     """
-    records, val = training_split(dataset, fold=config.fold, exclude_patients=excluded_patients(config, dataset))
+    excluded = excluded_patients(config, dataset)
+    records, val = training_split(dataset, fold=config.fold, exclude_patients=excluded)
+    if config.mix_in:
+        others = [read_dataset(root) for root in config.mix_in]
+        withheld = excluded | {record.patient_id for record in val}
+        dataset, added = mix_in(dataset, others, labels=isinstance(config, ClassifierTraining), withheld=withheld)
+        records = (*records, *added)
+        if rank() == 0:
+            log.info("%d images mixed in", len(added))
     if not val:
         raise DatasetError(dataset.root, "split", found="no val images", expected="some to choose the best epoch by")
     if not resume and (run / STATE).exists():  # a run that ended in its first epoch left nothing worth keeping

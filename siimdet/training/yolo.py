@@ -20,7 +20,7 @@ from siimdet.training.detect import CURVES, detector_facts, training_images
 from siimdet.training.journal import append_epoch, rewind_journal
 from siimdet.training.loop import summary
 from siimdet.training.plots import draw_curves
-from siimdet.training.setup import identity
+from siimdet.training.setup import identity, training_cache
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ def train_yolo_run(
         save_best=save_best,
         identity=identity(config, dataset),
         resume=resume,
+        cache=training_cache(config, dataset, side=config.image_size, resize="stretch"),
     )
     draw_curves(run, CURVES)
 

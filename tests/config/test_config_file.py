@@ -10,7 +10,7 @@ from siimdet.config_file import dump_config, load_config
 from siimdet.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-KINDS = ("backbone", "study", "classifier", "faster_rcnn", "yolo", "coupling")
+KINDS = ("backbone", "study", "classifier", "faster_rcnn", "retinanet", "fcos", "yolo", "coupling", "pseudo_labels")
 BACKBONE = CONFIGS / "demo" / "backbone.yaml"
 DETECTOR = CONFIGS / "demo" / "faster_rcnn_siim.yaml"
 
@@ -43,13 +43,20 @@ def test_every_shipped_config_loads_and_comes_back_from_its_dump(path, tmp_path)
     assert dump_config(again) == text
 
 
+def only_phase(config):
+    (phase,) = config.phases.values()
+    return phase
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(weights=st.text(st.characters(codec="utf-8")), lr=st.floats(1e-12, 1e12))
 @example(weights="\x85", lr=1.0)
 @pytest.mark.filterwarnings("error")
 def test_any_text_and_number_comes_back_from_the_dump(weights, lr, tmp_path):
     demo = load(DETECTOR)
-    config = demo.model_copy(update={"weights": weights, "optimiser": demo.optimiser.model_copy(update={"lr": lr})})
+    phase = only_phase(demo)
+    phase = phase.model_copy(update={"optimiser": phase.optimiser.model_copy(update={"lr": lr})})
+    config = demo.model_copy(update={"weights": weights, "phases": {"faster_rcnn": phase}})
     assert load(written(tmp_path, dump_config(config))) == config
 
 
@@ -75,7 +82,7 @@ def test_texts_that_look_like_something_else_come_back_as_texts(text, tmp_path):
     ],
 )
 def test_numbers_are_read_as_in_yaml_1_2(written_as, value):
-    assert load(DETECTOR, f"optimiser.lr={written_as}").optimiser.lr == value
+    assert only_phase(load(DETECTOR, f"optimiser.lr={written_as}")).optimiser.lr == value
 
 
 @pytest.mark.parametrize(
@@ -89,9 +96,10 @@ def test_overrides_reach_nested_keys_and_make_absent_ones():
     config = load(
         DETECTOR, "epochs=7", "optimiser.lr=0.5", "augment.affine.p=.5", "augment.affine.rotate=10", "anchor_ratios=[1]"
     )
-    assert (config.epochs, config.optimiser.lr, config.anchor_ratios) == (7, 0.5, (1.0,))
-    assert (config.augment.affine.p, config.augment.affine.rotate, config.augment.affine.shift) == (0.5, 10, 0)
-    assert config.augment.horizontal_flip == 0.5
+    phase = only_phase(config)
+    assert (phase.epochs, phase.optimiser.lr, config.anchor_ratios) == (7, 0.5, (1.0,))
+    assert (phase.augment.affine.p, phase.augment.affine.rotate, phase.augment.affine.shift) == (0.5, 10, 0)
+    assert phase.augment.horizontal_flip == 0.5
 
 
 def test_an_empty_value_is_none_and_the_last_override_wins():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siimdet.config import Augment, Best, ClassifierTraining, Phase
+from siimdet.config import Augment, Best, ClassifierPhase, ClassifierTraining
 from siimdet.config_file import dump_config, load_config
 from siimdet.errors import ConfigError
 
@@ -87,7 +87,7 @@ def test_a_phases_mapping_merges_key_by_key_at_every_depth_and_a_list_replaces(t
 def test_phases_keep_their_order_and_the_file_its_own_keys(two_phases):
     config = load(two_phases)
     assert list(config.phases) == ["shared", "own"]
-    assert not set(Phase.model_fields) & set(type(config).model_fields)
+    assert not set(ClassifierPhase.model_fields) & set(type(config).model_fields)
 
 
 def test_a_file_without_phases_is_one_named_after_its_kind():
@@ -158,7 +158,10 @@ def test_an_unknown_phase_is_one_line():
         (["phases=3"], "phases: found 3, expected a valid dictionary"),
         (["phases=3", "phases.x=1"], "override 'phases.x=1': found phases is a int, expected a mapping"),
         (["phases={1: {}}", "phases.x=1"], "override 'phases.x=1': found phase x, expected 1"),
-        (["phases.contrastive=3"], "phases.contrastive: found 3, expected a valid dictionary or instance of Phase"),
+        (
+            ["phases.contrastive=3"],
+            "phases.contrastive: found 3, expected a valid dictionary or instance of ClassifierPhase",
+        ),
         (["phases={Big: {}}"], "phases.Big.[key]: found 'Big', expected String should match"),
         (
             ["phases.contrastive.epocs=3"],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from siimdet.config import Augment, ClassifierTraining, Phase
+from siimdet.config import Augment, ClassifierPhase, ClassifierTraining
 from siimdet.config_file import load_config
 from siimdet.training.setup import build_schedule
 
@@ -17,12 +17,12 @@ def recipe(name: str) -> ClassifierTraining:
     return load_config(RECIPES / f"{name}.yaml", kinds=("classifier",))
 
 
-def only_phase(config: ClassifierTraining) -> Phase:
+def only_phase(config: ClassifierTraining) -> ClassifierPhase:
     (phase,) = config.phases.values()
     return phase
 
 
-def learning(phase: Phase) -> tuple:
+def learning(phase: ClassifierPhase) -> tuple:
     return phase.task.name, phase.optimiser.name, phase.optimiser.lr, phase.schedule.name
 
 

@@ -88,23 +88,28 @@ def test_backbone():
 
 @pytest.mark.parametrize(("source", "only_positives"), [("rsna", True), ("siim", False)])
 def test_faster_rcnn(source, only_positives):
+    name = f"detector/faster_rcnn_{source}"
     pinned(
-        f"detector/faster_rcnn_{source}",
+        name,
         kind="faster_rcnn",
         body="resnext101_32x8d",
-        epochs=50,
-        batch_size=10,
         validation_batch_size=6,
-        image_size=512,
         inference_size=1024,
         resize="stretch",
-        amp=True,
-        optimiser=SGD,
-        schedule=COSINE_EVERY_2,
-        augment=DETECTOR_AUGMENT,
+        box_loss="smooth_l1",
         only_positives=only_positives,
         **IMAGENET,
     )
+    phase = {
+        "epochs": 50,
+        "batch_size": 10,
+        "image_size": 512,
+        "amp": True,
+        "optimiser": SGD,
+        "schedule": COSINE_EVERY_2,
+        "augment": DETECTOR_AUGMENT,
+    }
+    pinned_phases(name, faster_rcnn=phase)
 
 
 @pytest.mark.parametrize(("source", "epochs", "only_positives"), [("rsna", 30, True), ("siim", 35, False)])

@@ -10,14 +10,14 @@ import pytest
 import typer
 
 from siimdet.cli import app, spread
-from siimdet.config import AnyTraining, ClassifierTraining, Coupling, DetectorTraining, Strict
+from siimdet.config import AnyTraining, ClassifierTraining, Coupling, Strict, Training
 from siimdet.config_file import load_config
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 KINDS = {
     "train-backbone": ("backbone",),
-    "train-detector": ("faster_rcnn", "yolo"),
+    "train-detector": ("faster_rcnn", "retinanet", "fcos", "yolo"),
     "train-study": ("study",),
     "train-classifier": ("classifier",),
 }
@@ -114,8 +114,8 @@ def within(annotation: Any) -> Iterator[Any]:
 def test_keys_are_found_at_every_depth():
     found = {(schema.__name__, key): choices for schema, key, choices in described(ClassifierTraining)}
     assert found["ClassifierTraining", "kind"] == ("classifier",)
-    assert found["Phase", "epochs"] == ()
-    assert found["Phase", "amp"] == ("fp16", "bf16")
+    assert found["ClassifierPhase", "epochs"] == ()
+    assert found["ClassifierPhase", "amp"] == ("fp16", "bf16")
     assert found["Best", "goal"] == ("highest", "lowest")
     assert found["ResizedCrop", "scale"] == ()
 
@@ -124,16 +124,19 @@ def test_keys_are_found_at_every_depth():
     ("page", "schema"),
     [
         *(("train-classifier.md", each) for each in get_args(AnyTraining) if issubclass(each, ClassifierTraining)),
-        *(("train.md", each) for each in get_args(AnyTraining) if issubclass(each, DetectorTraining)),
+        *(("train-detector.md", each) for each in get_args(AnyTraining) if not issubclass(each, ClassifierTraining)),
         ("submit.md", Coupling),
     ],
 )
 def test_every_config_key_and_choice_is_described(page: str, schema: type[Strict]):
     own = code_words(ROOT / "docs" / page)
-    # What detectors share with classifiers, such as the keys of a schedule, stands on the classifiers' page.
-    shared = own | code_words(ROOT / "docs" / "train-classifier.md")
+    # What detectors share with classifiers, such as the keys of a schedule, stands on the classifiers' page,
+    # what all trainings have on the page of the commands.
+    shared = own | code_words(ROOT / "docs" / "train-classifier.md") | code_words(ROOT / "docs" / "train.md")
     for owner, key, choices in described(schema):
-        assert key in (own if owner is schema else shared), f"{page} lacks {key} of {owner.__name__}"
+        assert key in (own if owner is schema and key not in {"kind", *Training.model_fields} else shared), (
+            f"{page} lacks {key} of {owner.__name__}"
+        )
         assert set(choices) <= shared, f"{page} lacks a choice of {key} of {owner.__name__}"
 
 

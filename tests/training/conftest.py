@@ -1,6 +1,7 @@
 """Small data sets that a small network learns in seconds."""
 
 import multiprocessing
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,6 +45,26 @@ def start() -> Callable[..., multiprocessing.Process]:
         return process
 
     return begin
+
+
+@pytest.fixture
+def launch(start):
+    """Runs a command line as torchrun would, in so many processes: their exit codes and stderr."""
+
+    def together(processes: int, folder: Path, *arguments: object) -> tuple[list[int | None], str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        children = []
+        for rank in range(processes):
+            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
+            environment = {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
+            children.append(start([str(argument) for argument in arguments], folder / "stderr.txt", environment))
+        for child in children:
+            child.join(280)
+        return [child.exitcode for child in children], (folder / "stderr.txt").read_text()
+
+    return together
 
 
 THREE = LabelSpace("three", ("dark", "left", "COVID-19"))

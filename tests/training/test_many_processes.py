@@ -1,7 +1,6 @@
 """torchrun: several processes learn what one does, and what stops one stops all of them with one line."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -40,26 +39,6 @@ def torchrun(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(
         [*launcher, *map(str, arguments)], capture_output=True, text=True, env=environment, check=False
     )
-
-
-@pytest.fixture
-def launch(start):
-    """Runs a command line as torchrun would, in so many processes: their exit codes and stderr."""
-
-    def together(processes: int, folder: Path, *arguments: object) -> tuple[list[int | None], str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        children = []
-        for rank in range(processes):
-            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-            environment = {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
-            children.append(start([str(argument) for argument in arguments], folder / "stderr.txt", environment))
-        for child in children:
-            child.join(280)
-        return [child.exitcode for child in children], (folder / "stderr.txt").read_text()
-
-    return together
 
 
 @pytest.fixture
