@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -185,12 +185,21 @@ def _body_tensors(path: Path) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
-def init_model(model: nn.Module, run: Path, kind: Kind) -> None:
-    """Start a detector from another run of the same architecture, head included."""
-    found = read_spec(run).kind
-    if found != kind:
-        raise RunError(run / MODEL, "kind", found=found, expected=kind)
-    _load(model, run)
+def init_model(model: nn.Module, spec: ModelSpec, run: Path) -> None:
+    """Start a detector of `spec` from another run of its kind and shape, head included.
+
+    If the run has another number of classes, the tensors that depend on it stay as they are.
+    Raises: RunError for another kind, or if the rest does not fit.
+    """
+    theirs = read_spec(run)
+    if theirs.kind != spec.kind:
+        raise RunError(run / MODEL, "kind", found=theirs.kind, expected=spec.kind)
+    with torch.device("meta"):
+        shapes = build_model(replace(spec, classes=theirs.classes)).state_dict()
+    state, own = read_run_tensors(run), model.state_dict()
+    _check_fit(run / WEIGHTS, shapes, state)
+    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    model.load_state_dict(fitting, strict=False)
 
 
 def _load(model: nn.Module, run: Path) -> None:

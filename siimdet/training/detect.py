@@ -75,7 +75,7 @@ def train_detector(
     torch.manual_seed(config.seed)
     model = build_model(spec)
     if config.init_from is not None:
-        init_model(model, config.init_from, config.kind)
+        init_model(model, spec, config.init_from)
     else:
         init_trunk(cast(Any, model).detector.backbone.body, config.body, config.weights)
     model.to(device).to(memory_format=torch.channels_last)
@@ -110,7 +110,7 @@ def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
 
     def keep(model: nn.Module, figures: dict[str, Any]) -> None:
         facts = detector_facts(dataset, setting.train, setting.val, config.fold, figures)
-        save_model(setting.run, setting.spec, model.state_dict(), {"phase": name, **facts})
+        save_model(setting.run, setting.spec, model.state_dict(), facts)
 
     last = name == list(config.phases)[-1]
     return Phase(
@@ -180,6 +180,7 @@ def detector_facts(
 ) -> dict[str, Any]:
     """What model.json says of a detector beyond its architecture."""
     return provenance(dataset, train, val, fold) | {
+        "phase": figures["phase"],
         "epoch": figures["epoch"],
         "scores": figures,
         "operating_points": figures["operating_points"],

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from siimdet.cli import app, spread
-from siimdet.config import AnyTraining, ClassifierTraining, Coupling, Strict, Training
+from siimdet.config import AnyTraining, ClassifierTraining, Coupling, PseudoLabels, Strict, Training
 from siimdet.config_file import load_config
 
 ROOT = Path(__file__).parents[2]
@@ -126,6 +126,7 @@ def test_keys_are_found_at_every_depth():
         *(("train-classifier.md", each) for each in get_args(AnyTraining) if issubclass(each, ClassifierTraining)),
         *(("train-detector.md", each) for each in get_args(AnyTraining) if not issubclass(each, ClassifierTraining)),
         ("submit.md", Coupling),
+        ("pseudo-label.md", PseudoLabels),
     ],
 )
 def test_every_config_key_and_choice_is_described(page: str, schema: type[Strict]):

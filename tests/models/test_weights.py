@@ -14,6 +14,7 @@ import torchvision
 
 from siimdet.core.files import sha256_file
 from siimdet.core.labels import OPACITY, STUDY
+from siimdet.core.types import LabelSpace
 from siimdet.errors import RunError
 from siimdet.models.bodies import build_body
 from siimdet.models.weight_files import read_safetensors
@@ -371,8 +372,26 @@ def test_a_two_stage_run_gives_its_first_body(tmp_path):
 def test_a_detector_starts_from_a_run_of_its_own_kind_only(classifier_run, tmp_path):
     first = saved(tmp_path, DETECTOR, seed=1)
     second = build_model(DETECTOR)
-    init_model(second, tmp_path, "faster_rcnn")
+    init_model(second, DETECTOR, tmp_path)
     assert same_body(first, second)
     with pytest.raises(RunError, match=r"model.json: kind: found classifier, expected faster_rcnn"):
-        init_model(second, classifier_run[0], "faster_rcnn")
+        init_model(second, DETECTOR, classifier_run[0])
     assert read_spec(tmp_path) == DETECTOR
+
+
+def test_a_detector_of_other_classes_gives_all_that_does_not_depend_on_them(tmp_path):
+    first = saved(tmp_path, DETECTOR, seed=1)
+    spec = dataclasses.replace(DETECTOR, classes=LabelSpace("two", ("nodule", "mass")))
+    second = build_model(spec)
+    init_model(second, spec, tmp_path)
+    theirs, found = first.state_dict(), second.state_dict()
+    other = {key for key in found if theirs[key].shape != found[key].shape}
+    assert other == {
+        f"detector.roi_heads.box_predictor.{layer}.{kind}"
+        for layer in ("cls_score", "bbox_pred")
+        for kind in ("weight", "bias")
+    }
+    assert all(found[key].equal(theirs[key]) for key in found.keys() - other)
+    wider = dataclasses.replace(spec, architecture={**spec.architecture, "fpn_channels": 48})
+    with pytest.raises(RunError, match=r"best.safetensors: detector\.backbone\.fpn"):
+        init_model(build_model(wider), wider, tmp_path)
