@@ -128,8 +128,7 @@ def detector_losses(device: torch.device) -> Losses:
     """Those of Faster R-CNN."""
 
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        boxes, class_ids = ([values.to(device) for values in each] for each in (batch.boxes, batch.class_ids))
-        return model(batch.images.to(device), boxes, class_ids)
+        return model(batch.greys(device), *batch.targets(device))
 
     return losses
 

@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 from siimdet.augment.geometry import Matrix, enlarged, flipped, move_boxes, turned, warp
 from siimdet.augment.pixels import Disc, blur, brighten, cut_out, sharpen
 from siimdet.config import Augment
+from siimdet.core.boxes import has_area
 from siimdet.core.types import ImageSize
 
 Boxes = NDArray[np.float32]
 MIN_VISIBLE = 0.1
-"""A box of which less than this part stays in view, or less than MIN_SIDE px, is a sliver and is dropped."""
+"""A box of which less than this part stays in view is a sliver and is dropped."""
 MIN_SIDE = 2.0
+"""So is one that the border cuts to less than this, in px; a box that is as small by itself stays."""
+_ROUNDING = 1e-6
+"""Part of a box that the border may seem to cut off by rounding alone."""
 LIMIT = 0.2
 """Largest change of contrast, as a factor, and of brightness, as a part of the full range."""
 
@@ -56,8 +60,10 @@ class Augmenter:
         image, matrix = self._move(image, size, draws)
         image = self._change_greys(image, draws, seed)
         moved, visible = move_boxes(xyxy.astype(np.float64), matrix, size)
-        kept = ((moved[:, 2:] - moved[:, :2]).min(1, initial=np.inf) >= MIN_SIDE) & (visible >= MIN_VISIBLE)
-        return image, moved[kept].astype(np.float32), class_ids[kept]
+        kept = (visible >= MIN_VISIBLE) & ((visible > 1 - _ROUNDING) | (_shorter_side(moved) >= MIN_SIDE))
+        moved = moved.astype(np.float32)
+        kept &= has_area(moved)  # which rounding takes from a box of a hundred-thousandth of a pixel
+        return image, moved[kept], class_ids[kept]
 
     def _move(self, image: NDArray, size: ImageSize, draws: random.Random) -> tuple[NDArray, Matrix]:
         augment = self._augment
@@ -103,6 +109,10 @@ class Augmenter:
 
 _NO_ARRAYS = np.random.default_rng(0)
 """For steps of albumentations that take all their draws from the other generator."""
+
+
+def _shorter_side(xyxy: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (xyxy[:, 2:] - xyxy[:, :2]).min(1, initial=np.inf)
 
 
 def _discs(draws: random.Random, shape: tuple[int, ...], holes: int, radius: float) -> list[Disc]:

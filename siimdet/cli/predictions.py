@@ -27,12 +27,14 @@ def predict(
     from siimdet.core.distributed import by_first, process_group
     from siimdet.data.manifest import read_dataset
     from siimdet.inference.device import pick_device
-    from siimdet.inference.run import predict_run, run_records, write_predictions
+    from siimdet.inference.run import patient_rule, predict_run, run_records, write_predictions
     from siimdet.inference.tta import Versions
 
     versions = Versions(flip, tuple(scales or (1.0,)))
     data = read_dataset(dataset)
     records = run_records(run, data, split.value if split else None)
+    if by is Owner.PATIENT:
+        patient_rule(run)  # a run that has none is refused before it predicts
     with process_group():
         chosen = pick_device(device.value)
         found = predict_run(run, data, records, device=chosen, workers=workers, versions=versions)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from siimdet.arguments import DeviceChoice, SplitName
+from siimdet.cli.intervals import with_interval_texts
 from siimdet.cli.messages import say
 from siimdet.cli.options import DatasetOption, DeviceOption, JsonOption, SplitOption, WorkersOption
 from siimdet.errors import UserError
@@ -23,30 +24,30 @@ def evaluate(
     study_level: Annotated[Path | None, typer.Option(help="and train_study_level.csv.")] = None,
     only_submitted: Annotated[bool, typer.Option("--only-submitted", help="Score the submitted ids alone.")] = False,
     check_only: Annotated[bool, typer.Option("--check-only", help="Check the file, do not score it.")] = False,
+    bootstrap: Annotated[
+        int | None, typer.Option(min=100, help="95 % intervals from as many resamples of the patients, such as 1000.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a submission or a detector's boxes by VOC 2010 AP at IoU > 0.5, or report on a classifier's CSV."""
     if (dataset is None) == (image_level is None) or (image_level is None) != (study_level is None):
         expected = "--dataset, or --image-level and --study-level"
         raise UserError(predictions, "truth", found="none, half of one or two kinds", expected=expected)
-    from siimdet.submission.classes_file import holds_classes
-    from siimdet.submission.evaluate import evaluate_boxes, evaluate_submission
-    from siimdet.submission.evaluate_classes import evaluate_classes
+    if check_only and bootstrap is not None:
+        raise UserError(predictions, "--bootstrap", found="--check-only", expected="one: a check has no figures")
+    from siimdet.submission.evaluate import evaluate_file
 
-    name = split.value if split else None
-    if predictions.suffix == ".json" or holds_classes(predictions):
-        if dataset is None:
-            expected = "--dataset, which has the images of the file"
-            raise UserError(predictions, "truth", found="label tables", expected=expected)
-        score = evaluate_boxes if predictions.suffix == ".json" else evaluate_classes
-        result = score(predictions, dataset, name, only_submitted=only_submitted, check_only=check_only)
-    else:
-        tables = None if image_level is None or study_level is None else (image_level, study_level)
-        result = evaluate_submission(
-            predictions, dataset, name, tables, only_submitted=only_submitted, check_only=check_only
-        )
+    result = evaluate_file(
+        predictions,
+        dataset,
+        split.value if split else None,
+        None if image_level is None or study_level is None else (image_level, study_level),
+        only_submitted=only_submitted,
+        check_only=check_only,
+        bootstrap=bootstrap,
+    )
     shown = classification_report if "classes" in result else indented
-    print(json.dumps(result) if as_json else shown(result))
+    print(json.dumps(result) if as_json else shown(with_interval_texts(result)))
 
 
 def compare(

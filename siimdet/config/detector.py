@@ -114,7 +114,7 @@ def _one_per_level(anchor_sizes: tuple[int, ...], levels: int) -> None:
 
 
 class YoloTraining(Training):
-    """YOLO through ultralytics; docs/train.md maps the report's settings onto these."""
+    """YOLO through ultralytics; docs/train-detector.md maps the report's settings onto these."""
 
     kind: Literal["yolo"]
     epochs: Count

@@ -6,6 +6,7 @@ Outside torchrun there is one process, rank 0 of 1, and nothing here communicate
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -14,6 +15,8 @@ from torch import distributed, nn
 from siimdet.errors import UserError
 
 Value = TypeVar("Value")
+_PATIENCE = timedelta(hours=6)
+"""How long a process waits for another, which may be reading all of NIH into a cache; torch's own is 10 or 30 minutes."""
 
 
 @contextlib.contextmanager
@@ -25,7 +28,8 @@ def process_group() -> Iterator[None]:
     if not launched():
         yield
         return
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield
     finally:

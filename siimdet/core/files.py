@@ -59,21 +59,40 @@ def locked(folder: Path) -> Iterator[bool]:
     """Keep a folder for this process until the block ends; yields False if another process has it.
 
     The lock is advisory, and ends with the process however that ends. Where the system has no such
-    locks it is always free.
+    locks it is always free; NFS has none of folders (`locked_file`).
     """
-    if fcntl is None:
+    if fcntl is None:  # where a folder cannot be opened either
         yield True
         return
-    handle = os.open(folder, os.O_RDONLY)
+    with _lock(os.open(folder, os.O_RDONLY)) as ours:
+        yield ours is not False
+
+
+@contextlib.contextmanager
+def locked_file(path: Path) -> Iterator[bool | None]:
+    """Keep a file, made if it is not there, for this process until the block ends, among the machines of NFS too.
+
+    Yields False if another process has it, and None where there are no such locks. The lock is advisory, and
+    ends with the process however that ends; the file stays.
+    Raises: OSError if the file cannot be opened to write.
+    """
+    # NFS makes the lock one of bytes (flock(2)), which asks for a handle that can write: of folders there is none.
+    with _lock(os.open(path, os.O_RDWR | os.O_CREAT, 0o666)) as ours:
+        yield ours
+
+
+@contextlib.contextmanager
+def _lock(handle: int) -> Iterator[bool | None]:
+    """Lock an open file, and close it in the end: whether it is ours, None for no locks."""
+    ours = None
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                yield False
-                return
-            # Some network file systems know no locks.
-        yield True
+        if fcntl is not None:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                ours = True
+            except OSError as error:  # any other one: some network file systems know no locks
+                ours = False if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+        yield ours
     finally:
         os.close(handle)
 

@@ -1,26 +1,27 @@
 """The images of a data set as a model takes them, in one file that is mapped into memory.
 
-A cache is a folder: pixels.u8, the placed images u8[S, S] one after the other, and cache.json, which says what
-they are of. Its name follows from the data set's tables and from the names and bytes of its image files: a
-data set that has changed has another cache. Epochs then read no PNG and resize nothing.
+A cache is a folder: pixels.u8, the placed images u8[S, S] one after the other, cache.json, which says what they
+are of, and the file that its builder locks. Its name follows from the data set's tables, from how its images were
+converted, and from the names, sizes and times of change of its image files: a data set that has changed has
+another cache, and so has a copy that did not keep the times. Epochs then read no PNG and resize nothing.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from siimdet.core.distributed import local_rank, together
-from siimdet.core.files import atomic_write, locked, read_versioned_json
+from siimdet.core.ahead import computed_ahead
+from siimdet.core.distributed import by_first, local_rank, together
+from siimdet.core.files import atomic_write, locked_file, read_versioned_json
 from siimdet.core.types import ImageRecord, ImageSize
 from siimdet.data.dataset import HEADER, Dataset
 from siimdet.data.placement import Resize, fit_image
@@ -32,8 +33,7 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 1
 PIXELS = "pixels.u8"
 DESCRIPTION = "cache.json"
-_AT_ONCE = 64
-"""Images that wait to be written, at most."""
+LOCK = "lock"
 _PAUSE = 0.2
 """Seconds between two looks at a cache that another process builds."""
 
@@ -81,22 +81,29 @@ def open_cache(folder: Path, dataset: Dataset, *, side: int, resize: Resize) -> 
     """The cache of all images of a data set below `folder`, built first where it is not there or not whole.
 
     Whoever builds it, it is built once: other processes wait, and go on where the builder was killed. Under
-    torchrun one process of each machine builds, and what fails there fails everywhere.
+    torchrun the first process builds, then one of each other machine that does not see the same folder, and what
+    fails there fails everywhere.
     Raises: DatasetError for a data set of 16 bits, ImageError for an image that cannot be read, UserError if the
-    folder cannot be written.
+    folder cannot be written or read.
     """
     if dataset.bit_depth != 8:
         expected = "8, which is what a cache holds (or train without one)"
         raise DatasetError(dataset.root / HEADER, "bit_depth", found=dataset.bit_depth, expected=expected)
 
-    def built() -> Path:
-        place = folder / f"{_key(dataset)}-{side}-{resize}"
-        if local_rank() == 0:
-            _build_once(place, dataset, side, resize)
-        return place
+    place = together(lambda: folder / f"{_key(dataset)}-{side}-{resize}")
 
-    place = together(built)
-    return ImageCache(place, dataset, side=side, resize=resize)
+    def build() -> None:
+        with _told(place, "a place to write to"):
+            _build_once(place, dataset, side, resize)
+
+    def mapped() -> ImageCache:
+        with _told(place, "a cache to read"):
+            return ImageCache(place, dataset, side=side, resize=resize)
+
+    # In two rounds, for network file systems that know no locks, or keep them within a machine.
+    by_first(build)
+    together(lambda: build() if local_rank() == 0 else None)
+    return together(mapped)
 
 
 def read_stored(root: Path, record: ImageRecord) -> NDArray[np.unsignedinteger]:
@@ -110,15 +117,25 @@ def read_stored(root: Path, record: ImageRecord) -> NDArray[np.unsignedinteger]:
 
 
 def _key(dataset: Dataset) -> str:
-    digest = hashlib.sha256(dataset.fingerprint.encode())
+    conversion = json.dumps(dataset.details.get("preprocessing"), sort_keys=True)
+    digest = hashlib.sha256(f"{dataset.fingerprint}\n{conversion}\n".encode())
     for record in dataset.records:
         path = dataset.root / record.path
         try:
-            size = path.stat().st_size
+            file = path.stat()
         except OSError as error:
             raise ImageError(path, "file", found=error.strerror, expected="a readable file") from None
-        digest.update(f"{record.image_id}\t{record.path}\t{size}\n".encode())
+        digest.update(f"{record.image_id}\t{record.path}\t{file.st_size}\t{file.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _told(place: Path, expected: str) -> Iterator[None]:
+    """Tell the user of what the file system refuses, in one line, and by `together` in every process."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(place, "folder", found=error.strerror or error, expected=expected) from error
 
 
 def _build_once(place: Path, dataset: Dataset, side: int, resize: Resize) -> None:
@@ -129,15 +146,12 @@ def _build_once(place: Path, dataset: Dataset, side: int, resize: Resize) -> Non
         "side": side,
         "resize": resize,
     }
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(place, "folder", found=error.strerror, expected="a place to write to") from None
+    place.mkdir(parents=True, exist_ok=True)
     while not _whole(place, description):
-        with locked(place) as ours:
-            if ours and not _whole(place, description):
-                _build(place, dataset, description)
-        if not ours:
+        with locked_file(place / LOCK) as ours:
+            if ours is not False and not _whole(place, description):
+                _build(place, dataset, description, alone=ours is True)
+        if ours is False:
             time.sleep(_PAUSE)
 
 
@@ -149,10 +163,11 @@ def _whole(place: Path, description: dict[str, Any]) -> bool:
     return found == description
 
 
-def _build(place: Path, dataset: Dataset, description: dict[str, Any]) -> None:
+def _build(place: Path, dataset: Dataset, description: dict[str, Any], *, alone: bool) -> None:
     (place / DESCRIPTION).unlink(missing_ok=True)
-    for left in place.glob(f".{PIXELS}.*"):  # by a builder that was killed; we have the lock
-        left.unlink(missing_ok=True)
+    if alone:  # or another one may be writing what looks left over
+        for left in place.glob(f".{PIXELS}.*"):  # by a builder that was killed
+            left.unlink(missing_ok=True)
     log.info("caching %d images in %s", len(dataset.records), place)
     with atomic_write(place / PIXELS, "wb") as stream:
         for image in _placed_images(dataset, description["side"], description["resize"]):
@@ -163,9 +178,7 @@ def _build(place: Path, dataset: Dataset, description: dict[str, Any]) -> None:
 
 def _placed_images(dataset: Dataset, side: int, resize: Resize) -> Iterator[NDArray[np.uint8]]:
     one = functools.partial(_placed, dataset.root, side=side, resize=resize)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # OpenCV computes without the interpreter's lock
-        for start in range(0, len(dataset.records), _AT_ONCE):
-            yield from pool.map(one, dataset.records[start : start + _AT_ONCE])
+    yield from computed_ahead(one, dataset.records)  # OpenCV computes without the interpreter's lock
 
 
 def _placed(root: Path, record: ImageRecord, *, side: int, resize: Resize) -> NDArray[np.uint8]:

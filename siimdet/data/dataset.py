@@ -44,7 +44,12 @@ def by_split(dataset: Dataset, split: Split) -> tuple[ImageRecord, ...]:
 def scored_split(dataset: Dataset) -> Split:
     """The split that predictions are made and scored on unless another is asked for: test where it is labelled."""
     test = by_split(dataset, "test")
-    return "test" if test and not any(np.isnan(record.labels).any() for record in test) else "val"
+    return "test" if test and len(labelled_test(dataset)) == len(test) else "val"
+
+
+def labelled_test(dataset: Dataset) -> tuple[ImageRecord, ...]:
+    """The test images of which every label is known."""
+    return tuple(record for record in by_split(dataset, "test") if not np.isnan(record.labels).any())
 
 
 def filled_split(dataset: Dataset, split: Split | None) -> tuple[ImageRecord, ...]:

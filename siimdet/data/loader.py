@@ -117,18 +117,20 @@ def training_batches(
     workers: int = 0,
     part: Part = (0, 1),
     weights: NDArray | None = None,
+    pin: bool = False,
 ) -> Iterator[Batch]:
     """One shuffled epoch, from batch number `skip` on.
 
     `batch_size` is that of all processes together: of every batch, the process `part` = (rank, world)
     gets each world-th item from its rank on. The last, smaller batch is left out where there is a full
-    one. With `weights` f64[N], the chance of each item, N are drawn with replacement.
+    one. With `weights` f64[N], the chance of each item, N are drawn with replacement. `pin`: into memory
+    that CUDA copies from while it computes; for a CUDA device alone.
     Raises: ConfigError if a batch has fewer images than there are processes.
     """
     chunks = training_keys(
         len(samples), batch_size=batch_size, seed=samples.seed, epoch=epoch, weights=weights, part=part
     )
-    yield from _load(samples, chunks[skip:], workers)
+    yield from _load(samples, chunks[skip:], workers, pin)
 
 
 def steps_per_epoch(samples: Items, batch_size: int) -> int:
@@ -136,16 +138,18 @@ def steps_per_epoch(samples: Items, batch_size: int) -> int:
     return max(1, len(samples) // batch_size)
 
 
-def ordered_batches(samples: Items, *, batch_size: int, workers: int = 0, part: Part = (0, 1)) -> Iterator[Batch]:
+def ordered_batches(
+    samples: Items, *, batch_size: int, workers: int = 0, part: Part = (0, 1), pin: bool = False
+) -> Iterator[Batch]:
     """Every image once, in the order of the records; of a part, each world-th from its rank on.
 
-    `batch_size` is that of the process.
+    `batch_size` is that of the process; `pin` as for `training_batches`.
     """
     keys: list[Key] = of_part([(0, index) for index in range(len(samples))], part)
-    yield from _load(samples, [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)], workers)
+    yield from _load(samples, [keys[i : i + batch_size] for i in range(0, len(keys), batch_size)], workers, pin)
 
 
-def _load(items: Items, chunks: list[list[Key]], workers: int) -> Iterator[Batch]:
+def _load(items: Items, chunks: list[list[Key]], workers: int, pin: bool) -> Iterator[Batch]:
     # A generator of its own: DataLoader draws a seed for its workers from the global one otherwise,
     # and a resumed training would see other random numbers than an unbroken one.
     generator = torch.Generator()
@@ -157,7 +161,7 @@ def _load(items: Items, chunks: list[list[Key]], workers: int) -> Iterator[Batch
         num_workers=workers,
         generator=generator,
         worker_init_fn=start_worker,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin,
     )
     try:
         for batch in loader:

@@ -48,10 +48,10 @@ def balancing_weights(labels: NDArray) -> NDArray[np.float64]:
 
     Shapes: labels f32[N, K], NaN for unknown, which counts as absent; out f64[N].
     A row weighs what the rarest of its classes does: one over the number of that class's rows. Rows of
-    no class are a class of their own.
+    no class are a class of their own, but those of which nothing is known are not drawn.
     """
     positive = np.asarray(labels) == 1
-    none = ~positive.any(axis=1, keepdims=True)
+    none = ~positive.any(axis=1, keepdims=True) & ~np.isnan(labels).all(axis=1, keepdims=True)
     members = np.concatenate([positive, none], axis=1)
     weights = (members / np.maximum(members.sum(axis=0), 1)).max(axis=1)
     return weights / weights.sum()

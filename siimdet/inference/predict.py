@@ -3,7 +3,7 @@
 Under torchrun every process predicts a part of the images and gets the predictions of all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -16,10 +16,11 @@ from siimdet.core.distributed import gathered, interleaved, rank, together, worl
 from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, ImageSize, LabelSpace, Probabilities
 from siimdet.data.batch import Batch
+from siimdet.data.cache import ImageCache
 from siimdet.data.loader import Samples, ordered_batches
 from siimdet.data.manifest import Dataset
 from siimdet.data.placement import Placement, Resize
-from siimdet.errors import RunError
+from siimdet.errors import RunError, UserError
 
 Row = TypeVar("Row")
 
@@ -74,15 +75,28 @@ def detect(
     device: torch.device,
     batch_size: int = 8,
     workers: int = 0,
+    cache: ImageCache | None = None,
 ) -> dict[str, Detections]:
-    """Boxes of every record by image id, in stored pixels, best first; boxes cut at the image's border."""
-    (found,) = detect_each(
-        [model], dataset, records, side=side, resize=resize, device=device, batch_size=batch_size, workers=workers
+    """Boxes of every record by image id, in stored pixels, best first; boxes cut at the image's border.
+
+    `cache` of the data set spares reading the images where it is of this side and resize, as in `classify` and
+    `embed`. Raises: UserError if the device has too little memory.
+    """
+    (own,) = detect_own(
+        [model],
+        dataset,
+        records,
+        side=side,
+        resize=resize,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        cache=cache,
     )
-    return found
+    return of_all(own, records)
 
 
-def detect_each(
+def detect_own(
     models: Sequence[Detector],
     dataset: Dataset,
     records: Sequence[ImageRecord],
@@ -92,9 +106,10 @@ def detect_each(
     device: torch.device,
     batch_size: int = 8,
     workers: int = 0,
+    cache: ImageCache | None = None,
 ) -> list[dict[str, Detections]]:
-    """What `detect` finds with each of several models, which get the same inputs: an image is read once for all."""
-    samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
+    """What `detect` finds with each of several models in this process's part of the images, each read once for all."""
+    samples = _samples(dataset, records, side, resize, cache)
     sizes = {record.image_id: record.stored for record in records}
 
     def of_batch(batch: Batch) -> Iterator[tuple[str, list[Detections]]]:
@@ -103,8 +118,14 @@ def detect_each(
         for image_id, placement, predictions in zip(batch.ids, batch.placements, by_image, strict=True):
             yield image_id, [_to_stored(prediction, placement, sizes[image_id]) for prediction in predictions]
 
-    rows = _over_images(samples, of_batch, batch_size=batch_size, workers=workers)
+    rows = _own_rows(samples, of_batch, device=device, batch_size=batch_size, workers=workers)
     return [{image_id: found[index] for image_id, found in rows} for index in range(len(models))]
+
+
+def of_all(own: Mapping[str, Detections], records: Sequence[ImageRecord]) -> dict[str, Detections]:
+    """The detections of all processes by image id, in the order of the records, from those of this one."""
+    found = {image_id: boxes for part in gathered(own) for image_id, boxes in part.items()}
+    return {record.image_id: found[record.image_id] for record in records}
 
 
 def classify(
@@ -118,16 +139,17 @@ def classify(
     device: torch.device,
     batch_size: int = 32,
     workers: int = 0,
+    cache: ImageCache | None = None,
 ) -> ClassPredictions:
     """Class probabilities of every record, keyed by image id."""
-    samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
+    samples = _samples(dataset, records, side, resize, cache)
 
     def of_batch(batch: Batch) -> Iterator[tuple[NDArray, NDArray | None]]:
         found = {name: values.cpu().numpy() for name, values in model.predict_all(batch.greys(device)).items()}
         opacity = found.get("opacity", [None] * len(batch.ids))
         yield from zip(found["classes"], opacity, strict=True)
 
-    rows = _over_images(samples, of_batch, batch_size=batch_size, workers=workers)
+    rows = _all_rows(samples, of_batch, device=device, batch_size=batch_size, workers=workers)
     keys = tuple(record.image_id for record in records)
     values = np.array([row for row, _ in rows], np.float32).reshape(-1, len(classes))
     opacity = np.array([value for _, value in rows if value is not None], np.float32).reshape(-1, 1)
@@ -146,29 +168,64 @@ def embed(
     device: torch.device,
     batch_size: int = 32,
     workers: int = 0,
+    cache: ImageCache | None = None,
 ) -> NDArray[np.float32]:
     """Embeddings f32[N, D] of every record, rows of norm 1."""
-    samples = Samples(dataset.root, records, dataset.boxes, side=side, resize=resize)
+    samples = _samples(dataset, records, side, resize, cache)
 
     @torch.inference_mode()
     def of_batch(batch: Batch) -> Iterator[NDArray]:
         yield from model(batch.greys(device), output="embedding").float().cpu().numpy()
 
-    values = np.array(_over_images(samples, of_batch, batch_size=batch_size, workers=workers), np.float32)
+    rows = _all_rows(samples, of_batch, device=device, batch_size=batch_size, workers=workers)
+    values = np.array(rows, np.float32)
     _check_finite([record.image_id for record in records], values)
     return values
 
 
-def _over_images(
-    samples: Samples, of_batch: Callable[[Batch], Iterator[Row]], *, batch_size: int, workers: int
+def _samples(
+    dataset: Dataset, records: Sequence[ImageRecord], side: int, resize: Resize, cache: ImageCache | None
+) -> Samples:
+    fits = cache is not None and (cache.side, cache.resize) == (side, resize)
+    return Samples(dataset.root, records, dataset.boxes, side=side, resize=resize, cache=cache if fits else None)
+
+
+def _all_rows(
+    samples: Samples,
+    of_batch: Callable[[Batch], Iterator[Row]],
+    *,
+    device: torch.device,
+    batch_size: int,
+    workers: int,
 ) -> list[Row]:
     """A row for every image in the samples' order, each image read by one process."""
+    own = _own_rows(samples, of_batch, device=device, batch_size=batch_size, workers=workers)
+    return interleaved(gathered(own))
+
+
+def _own_rows(
+    samples: Samples,
+    of_batch: Callable[[Batch], Iterator[Row]],
+    *,
+    device: torch.device,
+    batch_size: int,
+    workers: int,
+) -> list[Row]:
+    """A row for every image of this process's part; what fails in one process fails in all of them."""
 
     def own() -> list[Row]:
-        batches = ordered_batches(samples, batch_size=batch_size, workers=workers, part=(rank(), world()))
-        return [row for batch in batches for row in of_batch(batch)]
+        batches = ordered_batches(
+            samples, batch_size=batch_size, workers=workers, part=(rank(), world()), pin=device.type == "cuda"
+        )
+        try:
+            return [row for batch in batches for row in of_batch(batch)]
+        except torch.OutOfMemoryError as error:
+            found = f"too little for {batch_size} inputs of {samples.side} px at a time"
+            fewer = "fewer at a time (batch_size in the run's model.json, validation_batch_size in a training)"
+            expected = f"{fewer}, or smaller ones (--scales)"
+            raise UserError(f"prediction on {device}", "memory", found=found, expected=expected) from error
 
-    return interleaved(gathered(together(own)))
+    return together(own)
 
 
 def _check_finite(keys: Sequence[str], values: NDArray[np.float32]) -> None:

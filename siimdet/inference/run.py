@@ -76,18 +76,27 @@ def write_predictions(
     Patients are decided by the rule and the threshold that the run chose on its validation images.
     Raises: RunError for patients of a detector, or of a run that was trained without a rule for them.
     """
+    rule = patient_rule(run) if by == "patient" else None
     if not isinstance(found, ClassPredictions):
-        if by != "image":
-            raise RunError(run / MODEL, "kind", found="a detector", expected=f"a classifier, for --by {by}")
         write_detections(out, dataset, found)
-    elif by == "patient":
-        rule = read_card(run).get("patients")
-        if rule is None:
-            expected = "a run trained with `patients` in its config"
-            raise RunError(run / MODEL, "patients", found="no rule", expected=expected)
+    elif rule is not None:
         write_table(out, *patient_table(found.classes, records, **rule))
     else:
         write_table(out, *found.table())
+
+
+def patient_rule(run: Path) -> dict[str, Any]:
+    """The rule by which a run decides patients, as arguments of patient_table: ask for it before predicting.
+
+    Raises: RunError for a detector, or a run that was trained without one.
+    """
+    card = read_card(run)
+    if card.get("kind") != "classifier":
+        raise RunError(run / MODEL, "kind", found="a detector", expected="a classifier, for --by patient")
+    if card.get("patients") is None:
+        expected = "a run trained with `patients` in its config"
+        raise RunError(run / MODEL, "patients", found="no rule", expected=expected)
+    return card["patients"]
 
 
 def predict_boxes(

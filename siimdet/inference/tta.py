@@ -3,20 +3,21 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from siimdet.core.distributed import gathered, rank, world
 from siimdet.core.types import Detections, ImageRecord
+from siimdet.data.cache import ImageCache
 from siimdet.data.dataset import Dataset
 from siimdet.data.placement import Resize
 from siimdet.errors import UserError
 from siimdet.inference.fusion import fuse
-from siimdet.inference.predict import Detector, detect_each
+from siimdet.inference.predict import Detector, detect_own, of_all
 
 STEP = 32
-"""Sides of scaled inputs are multiples of the coarsest stride of our detectors, px."""
+"""Sides of scaled inputs are multiples of this, px, unless the detector is Strided."""
 LEAST, MOST = 0.1, 8.0
 """Bounds of a scale."""
 
@@ -36,14 +37,24 @@ class Versions:
             expected = f"numbers from {LEAST:g} to {MOST:g}"
             raise UserError("--scales", "scale", found=broken[0] if broken else "none", expected=expected)
 
-    def sides(self, side: int) -> tuple[int, ...]:
-        """Sides of the inputs, px: multiples of STEP but for scale 1, each once."""
-        scaled = (side if scale == 1 else max(STEP, STEP * round(side * scale / STEP)) for scale in self.scales)
+    def sides(self, side: int, step: int = STEP) -> tuple[int, ...]:
+        """Sides of the inputs, px: multiples of `step` but for scale 1, each once."""
+        scaled = (side if scale == 1 else max(step, step * round(side * scale / step)) for scale in self.scales)
         return tuple(dict.fromkeys(scaled))
 
 
 PLAIN = Versions()
 """Each image as it is."""
+
+
+@runtime_checkable
+class Strided(Protocol):
+    """A detector that takes no other inputs than those of whole cells of its coarsest map."""
+
+    @property
+    def stride(self) -> int:
+        """Side of such a cell, px of the input."""
+        ...
 
 
 class Mirrored:
@@ -70,25 +81,29 @@ def detect_versions(
     device: torch.device,
     batch_size: int = 8,
     workers: int = 0,
+    cache: ImageCache | None = None,
 ) -> dict[str, Detections]:
     """What `detect` finds in each version of every image, fused by weighted boxes in stored pixels.
 
     A single version gives what `detect` gives. `batch_size` is that of scale 1: larger inputs come in smaller
-    batches, that they fit the same memory.
+    batches, that they fit the same memory. `cache` serves the version of its side, as in `detect`.
     Source: Solovyev et al., arXiv:1910.13302.
     """
     models: list[Detector] = [model, Mirrored(model)] if versions.flip else [model]
-    found: list[dict[str, Detections]] = []
-    for scaled in versions.sides(side):
-        fitting = min(batch_size, max(1, int(batch_size * (side / scaled) ** 2)))
-        found += detect_each(
-            models, dataset, records, side=scaled, resize=resize, device=device, batch_size=fitting, workers=workers
+    own: list[dict[str, Detections]] = []
+    for scaled in versions.sides(side, model.stride if isinstance(model, Strided) else STEP):
+        own += detect_own(
+            models,
+            dataset,
+            records,
+            side=scaled,
+            resize=resize,
+            device=device,
+            batch_size=min(batch_size, max(1, int(batch_size * (side / scaled) ** 2))),
+            workers=workers,
+            cache=cache,
         )
-    if len(found) == 1:
-        return found[0]
-    own = list(found[0])[rank() :: world()]
-    parts = gathered(fuse([{image_id: version[image_id] for image_id in own} for version in found]))
-    return {image_id: boxes for part in parts for image_id, boxes in part.items()}
+    return of_all(own[0] if len(own) == 1 else fuse(own), records)
 
 
 def _mirror(boxes: Tensor, side: int) -> Tensor:

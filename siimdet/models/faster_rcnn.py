@@ -54,7 +54,7 @@ def build_faster_rcnn(
         body, finest_stage=finest_stage, channels=fpn_channels, coarser="pooled", freeze_batch_norm=freeze_batch_norm
     )
     second_stage = RegionHeads(
-        MultiScaleRoIAlign([str(level) for level in range(len(strides) - 1)], output_size=7, sampling_ratio=2),
+        _RegionPool([str(level) for level in range(len(strides) - 1)], output_size=7, sampling_ratio=2),
         TwoMLPHead(fpn_channels * 49, box_head_features),
         _RegionPredictor(box_head_features, num_classes + 1),
         fg_iou_thresh=0.5,
@@ -123,6 +123,25 @@ class RegionHeads(RoIHeads):
         codes = predicted.reshape(len(ids), -1, 4)[on_box, ids[on_box]]
         boxes = self.box_coder.decode_single(codes, torch.cat(regions)[on_box])
         return OVERLAP_LOSSES[self.box_loss](boxes, torch.cat(truth), reduction="sum") / len(ids)
+
+
+class _RegionPool(MultiScaleRoIAlign):
+    """With torchvision's own kernel always.
+
+    Asked for deterministic kernels on CUDA, it compiles another one, by Triton and a C compiler, that holds every
+    sample of every region: a gigabyte for 6,000 of them. The kernel's gradient adds in any order there.
+    """
+
+    def forward(self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]) -> Tensor:
+        asked, warn_only = (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+        )
+        torch.use_deterministic_algorithms(False)
+        try:
+            return super().forward(x, boxes, image_shapes)
+        finally:
+            torch.use_deterministic_algorithms(asked, warn_only=warn_only)
 
 
 class _ProposalHead(RPNHead):

@@ -6,6 +6,7 @@ Source: Tian et al., arXiv:1904.01355 and arXiv:2006.09214.
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 from torchvision.models.detection.fcos import FCOS, FCOSHead
 
@@ -76,7 +77,7 @@ class _Head(FCOSHead):
         torchvision divides by those of its own process: the mean over processes would then weigh a place by the
         company that it is in.
         """
-        own = sum(int((matched >= 0).sum()) for matched in matched_idxs)
+        own = int(torch.stack([(matched >= 0).sum() for matched in matched_idxs]).sum())  # one wait for the device
         average = max(1, summed([own])[0]) / world()
         losses = super().compute_loss(targets, head_outputs, anchors, matched_idxs)
         return {name: loss * (max(1, own) / average) for name, loss in losses.items()}

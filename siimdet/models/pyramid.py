@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool, LastLevelP6P7
@@ -83,7 +84,19 @@ def freeze_norms(module: nn.Module) -> None:
             freeze_norms(child)
 
 
-class _FrozenNormAct(FrozenBatchNorm2d):
+class _FrozenNorm(FrozenBatchNorm2d):
+    """torchvision's multiplies by float32 buffers: under autocast every map behind it would be float32 again."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+
+
+class _FrozenNormAct(_FrozenNorm):
     """Frozen in place of timm's norms that hold the activation behind them."""
 
     def __init__(self, norm: Any) -> None:
@@ -95,7 +108,7 @@ class _FrozenNormAct(FrozenBatchNorm2d):
 
 
 def _frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
-    return _FrozenNormAct(norm) if hasattr(norm, "act") else FrozenBatchNorm2d(norm.num_features, norm.eps)
+    return _FrozenNormAct(norm) if hasattr(norm, "act") else _FrozenNorm(norm.num_features, norm.eps)
 
 
 def _trunk(name: str) -> nn.Module:

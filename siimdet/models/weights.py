@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -25,6 +26,8 @@ from siimdet.models.pretrained import imagenet_tensors
 from siimdet.models.retinanet import build_retinanet
 from siimdet.models.weight_files import SUFFIXES, read_safetensors, read_weight_file
 from siimdet.models.yolo import build_yolo_detector
+
+log = logging.getLogger(__name__)
 
 Kind = Literal["classifier", "faster_rcnn", "retinanet", "fcos", "yolo"]
 BUILDERS: dict[Kind, Callable[..., nn.Module]] = {
@@ -188,18 +191,28 @@ def _body_tensors(path: Path) -> dict[str, Tensor]:
 def init_model(model: nn.Module, spec: ModelSpec, run: Path) -> None:
     """Start a detector of `spec` from another run of its kind and shape, head included.
 
-    If the run has another number of classes, the tensors that depend on it stay as they are.
+    If the run's classes are others, the tensors that depend on their number stay as they are. What the run was
+    built with otherwise, such as other anchors, is logged.
     Raises: RunError for another kind, or if the rest does not fit.
     """
     theirs = read_spec(run)
     if theirs.kind != spec.kind:
         raise RunError(run / MODEL, "kind", found=theirs.kind, expected=spec.kind)
+    names = theirs.classes.names
     with torch.device("meta"):
-        shapes = build_model(replace(spec, classes=theirs.classes)).state_dict()
-    state, own = read_run_tensors(run), model.state_dict()
+        shapes, of_more = (
+            build_model(replace(spec, classes=LabelSpace("", each))).state_dict() for each in (names, (*names, ""))
+        )
+    state = read_run_tensors(run)
     _check_fit(run / WEIGHTS, shapes, state)
-    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
-    model.load_state_dict(fitting, strict=False)
+    if names != spec.classes.names:
+        state = {
+            key: value for key, value in state.items() if key in shapes and shapes[key].shape == of_more[key].shape
+        }
+    for name, value in spec.architecture.items():
+        if name in theirs.architecture and theirs.architecture[name] != value:
+            log.info("%s: its %s is %s, here %s", run, name, theirs.architecture[name], value)
+    model.load_state_dict(state, strict=False)  # checked already
 
 
 def _load(model: nn.Module, run: Path) -> None:

@@ -152,6 +152,11 @@ class YoloDetector(nn.Module):
         self.network = network
         self.confidence, self.iou, self.max_detections = confidence, iou, max_detections
 
+    @property
+    def stride(self) -> int:
+        """Side of a cell of the coarsest map, px of the input: inputs have whole ones."""
+        return int(cast(Any, self.network).stride.max())
+
     @torch.no_grad()
     def predict(self, images: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Boxes f32[N, 4] xyxy px, scores f32[N] and class ids i64[N] of each of f32[B, 1, S, S], best first."""

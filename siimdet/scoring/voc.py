@@ -22,56 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siimdet.core.types import BoxLabels, Detections, LabelSpace
+from siimdet.scoring.box_tables import PredictedBoxes, TruthBoxes, box_tables
 
 MIN_IOU = 0.5
 """A match overlaps by more than this."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TruthBoxes:
-    """The true boxes of many images, as parallel columns.
-
-    Shapes: images i64[M] (image numbers 0, 1, ...; memory grows with the largest), class_ids i64[M],
-    xyxy f64[M, 4] in any unit shared with the predictions. Arrays are kept, not copied.
-    """
-
-    images: NDArray[np.int64]
-    class_ids: NDArray[np.int64]
-    xyxy: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        _normalise(self, "images", np.int64, (-1,))
-        _normalise(self, "class_ids", np.int64, (-1,))
-        _normalise(self, "xyxy", np.float64, (-1, 4))
-        _check_columns(self)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class PredictedBoxes:
-    """The predicted boxes of many images, as parallel columns in any order.
-
-    Shapes: as TruthBoxes, and scores f64[N], finite; only their order and their ties matter.
-    """
-
-    images: NDArray[np.int64]
-    class_ids: NDArray[np.int64]
-    xyxy: NDArray[np.float64]
-    scores: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        _normalise(self, "images", np.int64, (-1,))
-        _normalise(self, "class_ids", np.int64, (-1,))
-        _normalise(self, "xyxy", np.float64, (-1, 4))
-        _normalise(self, "scores", np.float64, (-1,))
-        _check_columns(self)
-        if len(self.scores) != len(self.images) or not np.isfinite(self.scores).all():
-            raise ValueError(f"{len(self.scores)} scores for {len(self.images)} boxes, expected a finite one for each")
-
-    def __len__(self) -> int:
-        return len(self.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +113,9 @@ class VocScore:
 def voc_map(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace) -> VocScore:
     """VOC 2010 AP of every class over all images at once; the module's docstring has the rules.
 
-    Raises: ValueError for a class id that `classes` does not have.
+    Raises: as find_hits.
     """
-    for columns in (truth, predictions):
-        if len(columns) and columns.class_ids.max() >= len(classes):
-            raise ValueError(f"class id {columns.class_ids.max()}, expected one of {classes.name}'s {len(classes)}")
-    hits = _find_hits(truth, predictions)
+    hits = find_hits(truth, predictions, classes)
     curves = []
     for class_id, name in enumerate(classes.names):
         mine = predictions.class_ids == class_id
@@ -179,27 +130,21 @@ def detection_ap(
     """voc_map of a detector over the images of `truth`, by image id, those without boxes included.
 
     An image that `predictions` lacks is one in which nothing was found.
-    Raises: ValueError for a prediction of another image, or in another size than the truth's.
+    Raises: as box_tables and find_hits.
     """
-    for image_id, found in predictions.items():
-        if image_id not in truth:
-            raise ValueError(f"prediction for image {image_id}, expected only images of the truth")
-        if found.size != truth[image_id].size:
-            raise ValueError(f"image {image_id}: boxes in {found.size}, expected the truth's {truth[image_id].size}")
-    found = [predictions.get(image_id, Detections.empty(labels.size)) for image_id, labels in truth.items()]
-    labels = list(truth.values())
-    return voc_map(
-        TruthBoxes(_numbers(labels), _join(labels, "class_ids"), _join(labels, "xyxy")),
-        PredictedBoxes(_numbers(found), _join(found, "class_ids"), _join(found, "xyxy"), _join(found, "scores")),
-        classes,
-    )
+    return voc_map(*box_tables(truth, predictions), classes)
+
+
+def step_ends(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a score is the last of its equals, bool[N] of sorted scores f64[N]."""
+    return np.append(scores[1:] != scores[:-1], True)[: len(scores)]
 
 
 def class_curve(name: str, scores: NDArray[np.float64], hits: NDArray[np.bool_], truths: int) -> ClassCurve:
     """The curve and AP of one class from scores f64[N] and hits bool[N] in any order."""
     order = np.argsort(-scores)
     scores = scores[order]
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], True)) if len(scores) else np.zeros(0, np.int64)
+    last = np.flatnonzero(step_ends(scores))
     found = np.cumsum(hits[order], dtype=np.int64)[last]
     detections = last + 1
     ap = None
@@ -209,12 +154,18 @@ def class_curve(name: str, scores: NDArray[np.float64], hits: NDArray[np.bool_],
     return ClassCurve(name, truths, scores[last], found, detections, ap)
 
 
-def _find_hits(truth: TruthBoxes, predictions: PredictedBoxes) -> NDArray[np.bool_]:
-    """Which predictions are hits, bool[N]; truths are grouped by (class, image), each group in its own order."""
+def find_hits(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace) -> NDArray[np.bool_]:
+    """Which predictions are hits, bool[N]: each depends on the boxes of its own image and class alone.
+
+    Raises: ValueError for a class id that `classes` does not have.
+    """
+    for columns in (truth, predictions):
+        if len(columns) and columns.class_ids.max() >= len(classes):
+            raise ValueError(f"class id {columns.class_ids.max()}, expected one of {classes.name}'s {len(classes)}")
+    # Truths are grouped by class and image, each group in its own order.
     images = 1 + max(truth.images.max(initial=-1), predictions.images.max(initial=-1))
-    classes = 1 + max(truth.class_ids.max(initial=-1), predictions.class_ids.max(initial=-1))
     groups = truth.class_ids * images + truth.images
-    starts = np.concatenate([[0], np.cumsum(np.bincount(groups, minlength=classes * images))])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(groups, minlength=len(classes) * images))])
     boxes = truth.xyxy[np.argsort(groups, kind="stable")]
     wanted = predictions.class_ids * images + predictions.images
     return _match(boxes, starts, wanted, predictions.xyxy, predictions.scores, MIN_IOU)
@@ -243,29 +194,3 @@ def _match(truth, starts, groups, xyxy, scores, min_iou):
             holder[target] = p
             hits[p] = True
     return hits
-
-
-def _numbers(boxes: list) -> NDArray[np.int64]:
-    return np.repeat(np.arange(len(boxes)), [len(b) for b in boxes])
-
-
-def _join(boxes: list, column: str) -> NDArray:
-    return np.concatenate([getattr(b, column) for b in boxes]) if boxes else np.zeros(0)
-
-
-def _normalise(columns: object, name: str, dtype: type, shape: tuple[int, ...]) -> None:
-    array = np.ascontiguousarray(getattr(columns, name), dtype=dtype)
-    array = array.reshape(0, *shape[1:]) if array.size == 0 else array
-    if array.ndim != len(shape) or array.shape[1:] != shape[1:]:
-        raise ValueError(f"{name} of shape {array.shape}, expected {shape} with -1 for any length")
-    object.__setattr__(columns, name, array)
-
-
-def _check_columns(columns: TruthBoxes | PredictedBoxes) -> None:
-    xyxy, n = columns.xyxy, len(columns.images)
-    if not n == len(columns.class_ids) == len(xyxy):
-        raise ValueError(f"{n} images, {len(columns.class_ids)} class ids and {len(xyxy)} boxes, expected as many")
-    if n and min(columns.images.min(), columns.class_ids.min()) < 0:
-        raise ValueError("negative image number or class id, expected 0 or more")
-    if not np.isfinite(xyxy).all() or not (xyxy[:, 2:] >= xyxy[:, :2]).all():
-        raise ValueError("box inverted or with NaN or infinite coordinates, expected x1 <= x2 and y1 <= y2")

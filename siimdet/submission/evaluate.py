@@ -1,21 +1,54 @@
 """`evaluate`: a file of predictions against a data set or the competition's tables."""
 
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from siimdet.core.types import Split
+from siimdet.core.types import Detections, ImageRecord, Split
 from siimdet.data.coco import read_detections
-from siimdet.data.dataset import filled_split
+from siimdet.data.dataset import Dataset, filled_split
 from siimdet.data.manifest import read_dataset
-from siimdet.errors import DatasetError
+from siimdet.errors import DatasetError, SubmissionError
+from siimdet.scoring.bootstrap import described, resampled_ap
+from siimdet.scoring.box_tables import box_tables
 from siimdet.scoring.detection import detector_figures
+from siimdet.submission.classes_file import holds_classes
+from siimdet.submission.evaluate_classes import evaluate_classes
 from siimdet.submission.file import read_submission
-from siimdet.submission.score import score_submission
+from siimdet.submission.score import resampled_score, score_submission
 from siimdet.submission.submit import dataset_truth
 from siimdet.submission.table import check_ids, check_inside
 from siimdet.submission.truth import read_truth
+from siimdet.submission.units import draw, patients_of_rows, studies_of_rows
+
+
+def evaluate_file(
+    file: Path,
+    dataset: Path | None,
+    split: Split | None,
+    tables: tuple[Path, Path] | None,
+    *,
+    only_submitted: bool,
+    check_only: bool,
+    bootstrap: int | None = None,
+) -> dict[str, Any]:
+    """The figures of a detector's .json, a classifier's CSV or a submission, against a data set or the `tables`.
+
+    Raises: SubmissionError, SourceError or DatasetError, one line each.
+    """
+    boxes = file.suffix == ".json"
+    if not boxes and not holds_classes(file):
+        return evaluate_submission(
+            file, dataset, split, tables, only_submitted=only_submitted, check_only=check_only, bootstrap=bootstrap
+        )
+    if dataset is None:
+        expected = "--dataset, which has the images of the file"
+        raise SubmissionError(file, "truth", found="label tables", expected=expected)
+    score = evaluate_boxes if boxes else evaluate_classes
+    return score(file, dataset, split, only_submitted=only_submitted, check_only=check_only, bootstrap=bootstrap)
 
 
 def evaluate_submission(
@@ -26,11 +59,13 @@ def evaluate_submission(
     *,
     only_submitted: bool,
     check_only: bool,
+    bootstrap: int | None = None,
 ) -> dict[str, Any]:
     """AP of the six classes, mAP and counts of a submission; with `check_only`, that it is valid.
 
     Truth is a data set's split, or the `tables` (image level, study level) of the competition. With a data set
-    boxes must lie inside their images. Raises: SubmissionError, SourceError or DatasetError, one line each.
+    boxes must lie inside their images. `bootstrap` resamples, of a data set's patients or the tables' studies, add
+    `intervals` and what they are of. Raises: SubmissionError, SourceError or DatasetError, one line each.
     """
     found = read_submission(file)
     if tables is None:
@@ -39,19 +74,32 @@ def evaluate_submission(
         records = filled_split(data, split)
         truth = dataset_truth(data, records)
         check_inside(found, {record.image_id: record.original for record in records})
+        unit, owners = "patient", partial(patients_of_rows, records)
     else:
         truth = read_truth(*tables)
-    if not check_only:
-        return score_submission(found, truth, only_submitted=only_submitted).as_dict()
-    check_ids(found, truth.ids, complete=not only_submitted)
-    return {"valid": True, "rows": len(found.ids), "predictions": len(found)}
+        unit, owners = "study", partial(studies_of_rows, tables[0], truth.ids)
+    if check_only:
+        check_ids(found, truth.ids, complete=not only_submitted)
+        return {"valid": True, "rows": len(found.ids), "predictions": len(found)}
+    figures: dict[str, Any] = score_submission(found, truth, only_submitted=only_submitted).as_dict()
+    if bootstrap is not None:
+        resamples = draw(file, found.ids, owners(), unit=unit, samples=bootstrap)
+        figures |= described(resampled_score(found, truth, resamples), resamples, unit=unit)
+    return figures
 
 
 def evaluate_boxes(
-    file: Path, dataset: Path, split: Split | None, *, only_submitted: bool, check_only: bool
+    file: Path,
+    dataset: Path,
+    split: Split | None,
+    *,
+    only_submitted: bool,
+    check_only: bool,
+    bootstrap: int | None = None,
 ) -> dict[str, Any]:
     """AP@.5 by class, mAP, COCO's figures, the operating point of the best F1 and counts of a detector's COCO results.
 
+    `bootstrap` resamples of patients add `intervals` of AP and mAP, and what they are of.
     Raises: DatasetError for a file that does not fit the data set.
     """
     data = read_dataset(dataset)
@@ -67,6 +115,7 @@ def evaluate_boxes(
     scored = {record.image_id for record in records}
     kept = {image_id: boxes for image_id, boxes in found.items() if image_id in scored}
     figures = detector_figures(data, records, kept)
+    intervals = {} if bootstrap is None else _box_intervals(file, data, records, kept, bootstrap)
     return {
         **figures["ap"],
         "mAP": figures["ap50"],
@@ -75,4 +124,14 @@ def evaluate_boxes(
         "images": len(records),
         "boxes": sum(len(data.boxes[image_id]) for image_id in scored),
         "predictions": sum(len(boxes) for boxes in kept.values()),
+        **intervals,
     }
+
+
+def _box_intervals(
+    file: Path, data: Dataset, records: Sequence[ImageRecord], found: Mapping[str, Detections], samples: int
+) -> dict[str, Any]:
+    patient_of = {record.image_id: record.patient_id for record in records}
+    resamples = draw(file, list(patient_of), patient_of, unit="patient", samples=samples)
+    columns = box_tables({image_id: data.boxes[image_id] for image_id in patient_of}, found)
+    return described(resampled_ap(*columns, data.classes, resamples), resamples, unit="patient")

@@ -12,18 +12,28 @@ from siimdet.data.dataset import Dataset, filled_split
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import DatasetError
 from siimdet.inference.aggregate import patient_truth
+from siimdet.scoring.bootstrap import described
 from siimdet.scoring.classification import ClassificationScore, log_loss, multiclass_score, multilabel_score
+from siimdet.scoring.classification_bootstrap import resampled_classification
 from siimdet.scoring.curves import precision_recall_curve, roc_curve
 from siimdet.submission.classes_file import PATIENT, ClassesFile, check_keys, read_classes
+from siimdet.submission.units import draw
 
 
 def evaluate_classes(
-    file: Path, dataset: Path, split: Split | None, *, only_submitted: bool, check_only: bool
+    file: Path,
+    dataset: Path,
+    split: Split | None,
+    *,
+    only_submitted: bool,
+    check_only: bool,
+    bootstrap: int | None = None,
 ) -> dict[str, Any]:
     """The figures of ClassificationScore.as_dict, the log loss and counts of a classifier's CSV.
 
     Rows are images or patients, as the file's header says; patients are scored by the file's decisions and have no
-    log loss, for their scores are shares. An `opacity` column is scored against the boxes.
+    log loss, for their scores are shares. An `opacity` column is scored against the boxes. `bootstrap` resamples of
+    patients add `intervals` of accuracy, f1 and auroc, and what they are of.
     Raises: SubmissionError for a file that does not fit the split; DatasetError for a split without labels.
     """
     data = read_dataset(dataset)
@@ -37,21 +47,13 @@ def evaluate_classes(
     check_keys(file, found, labels, complete=not only_submitted)
     if check_only:
         return {"valid": True, "rows": len(found.probabilities.keys)}
-    keys = found.probabilities.keys
-    truth = np.array([labels[key] for key in keys]).reshape(-1, len(data.labels))
+    truth = np.array([labels[key] for key in found.probabilities.keys]).reshape(-1, len(data.labels))
     check_known(data, truth)
     exclusive = holds_one_each(data.records)
-    score = score_classes(
-        found.probabilities.values, truth, data.labels, exclusive=exclusive, decisions=found.decisions
-    )
-    figures = score.as_dict()
-    if found.decisions is None:
-        figures["log_loss"] = log_loss(found.probabilities.values, truth, exclusive=exclusive)
-    if found.opacity is not None:
-        figures["opacity"] = _opacity(data, keys, found.opacity)
-    rows = "patients" if found.by == PATIENT else "images"
-    known = int((~np.isnan(truth)).any(1).sum())
-    return {**figures, rows: len(keys), "unlabelled": len(keys) - known, "ids_left_out": len(labels) - len(keys)}
+    figures = _figures(data, found, truth, exclusive=exclusive) | {"ids_left_out": len(labels) - len(truth)}
+    if bootstrap is not None:
+        figures |= _intervals(file, found, truth, records, exclusive=exclusive, samples=bootstrap)
+    return figures
 
 
 def holds_one_each(records: Sequence[ImageRecord]) -> bool:
@@ -86,6 +88,39 @@ def _labels(records: Sequence[ImageRecord], found: ClassesFile) -> Mapping[str, 
     if found.by == PATIENT:
         return patient_truth(records)
     return {record.image_id: record.labels for record in records}
+
+
+def _figures(data: Dataset, found: ClassesFile, truth: NDArray[np.floating], *, exclusive: bool) -> dict[str, Any]:
+    rows = found.probabilities
+    score = score_classes(rows.values, truth, data.labels, exclusive=exclusive, decisions=found.decisions)
+    figures = score.as_dict()
+    if found.decisions is None:
+        figures["log_loss"] = log_loss(rows.values, truth, exclusive=exclusive)
+    if found.opacity is not None:
+        figures["opacity"] = _opacity(data, rows.keys, found.opacity)
+    known = int((~np.isnan(truth)).any(1).sum())
+    counts = {"patients" if found.by == PATIENT else "images": len(truth), "unlabelled": len(truth) - known}
+    return figures | counts
+
+
+def _intervals(
+    file: Path,
+    found: ClassesFile,
+    truth: NDArray[np.floating],
+    records: Sequence[ImageRecord],
+    *,
+    exclusive: bool,
+    samples: int,
+) -> dict[str, Any]:
+    rows = found.probabilities
+    patient_of = {record.image_id: record.patient_id for record in records}
+    if found.by == PATIENT:
+        patient_of = {patient: patient for patient in rows.keys}
+    resamples = draw(file, rows.keys, patient_of, unit="patient", samples=samples)
+    figures = resampled_classification(
+        rows.values, truth, rows.space, resamples, exclusive=exclusive, decisions=found.decisions
+    )
+    return described(figures, resamples, unit="patient")
 
 
 def _opacity(data: Dataset, keys: Sequence[str], values: NDArray[np.float64]) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from siimdet.scoring.voc import PredictedBoxes, TruthBoxes, VocScore, voc_map
+from siimdet.scoring.bootstrap import ResampledFigures, Resamples, resampled_ap
+from siimdet.scoring.box_tables import PredictedBoxes, TruthBoxes
+from siimdet.scoring.voc import VocScore, voc_map
 from siimdet.submission.table import CLASSES, OPACITY_ID, Submission, check_ids
 from siimdet.submission.truth import Truth
 
@@ -46,11 +48,7 @@ def score_submission(submission: Submission, truth: Truth, *, only_submitted: bo
     Raises: SubmissionError for unknown or lacking ids.
     """
     check_ids(submission, truth.ids, complete=not only_submitted)
-    row_of = {row_id: row for row, row_id in enumerate(submission.ids)}
-    rows = np.array([row_of.get(row_id, -1) for row_id in truth.ids], dtype=np.int64)[truth.boxes.images]
-    kept = rows >= 0
-    boxes = TruthBoxes(rows[kept], truth.boxes.class_ids[kept], truth.boxes.xyxy[kept])
-    found = PredictedBoxes(submission.rows, submission.class_ids, submission.xyxy, submission.scores)
+    boxes, found = _columns(submission, truth)
     return SubmissionScore(
         voc=voc_map(boxes, found, CLASSES),
         images=len(submission.ids) - submission.studies,
@@ -58,4 +56,20 @@ def score_submission(submission: Submission, truth: Truth, *, only_submitted: bo
         boxes=int((boxes.class_ids == OPACITY_ID).sum()),
         predictions=len(submission),
         ids_left_out=len(truth.ids) - len(submission.ids),
+    )
+
+
+def resampled_score(submission: Submission, truth: Truth, resamples: Resamples) -> ResampledFigures:
+    """AP of the six classes and mAP of resamples of the submission's rows; ids that it lacks are left out."""
+    return resampled_ap(*_columns(submission, truth), CLASSES, resamples)
+
+
+def _columns(submission: Submission, truth: Truth) -> tuple[TruthBoxes, PredictedBoxes]:
+    """Truth of the submitted ids, and what was submitted; an image number is a row of the submission."""
+    row_of = {row_id: row for row, row_id in enumerate(submission.ids)}
+    rows = np.array([row_of.get(row_id, -1) for row_id in truth.ids], dtype=np.int64)[truth.boxes.images]
+    kept = rows >= 0
+    return (
+        TruthBoxes(rows[kept], truth.boxes.class_ids[kept], truth.boxes.xyxy[kept]),
+        PredictedBoxes(submission.rows, submission.class_ids, submission.xyxy, submission.scores),
     )

@@ -78,7 +78,7 @@ def train_classifier(
     arguments = architecture(config, dataset, train)
     first = next(iter(config.phases.values()))
     model = cast(ImageClassifier, build_model(_spec(config, arguments, first, dataset.labels)))
-    for body in model.bodies():
+    for body in () if resume else model.bodies():
         init_body(body, config.body, config.weights)
     model.to(device).to(memory_format=torch.channels_last)
     setting = _Setting(config, dataset, tuple(train), tuple(val), model, device, run, arguments)
@@ -107,9 +107,11 @@ def _phase(setting: _Setting, name: str, phase: ClassifierPhase) -> Phase:
 
     def evaluate(model: nn.Module) -> dict[str, Any]:
         if phase.task.name == "triplet":
-            rows = embed(model, dataset, setting.val, **_reading(setting, phase))
+            rows = embed(model, dataset, setting.val, **_reading(setting, phase, samples))
             return embedding_figures(rows, _class_ids(setting.val), phase.task)
-        found = classify(cast(Classifies, model), dataset, setting.val, dataset.labels, **_reading(setting, phase))
+        found = classify(
+            cast(Classifies, model), dataset, setting.val, dataset.labels, **_reading(setting, phase, samples)
+        )
         told[:] = [found]
         return class_figures(found, setting.val, has_boxes(dataset, setting.val), phase.task, config.patients)
 
@@ -193,6 +195,7 @@ def _batches(setting: _Setting, phase: ClassifierPhase, samples: Samples, epoch:
         workers=setting.config.workers,
         part=(rank(), world()),
         weights=balancing_weights(labels) if phase.oversample else None,
+        pin=setting.device.type == "cuda",
     )
     if phase.mixup is None:
         return batches
@@ -203,7 +206,7 @@ def _class_ids(records: Sequence[ImageRecord]) -> NDArray[np.int64]:
     return np.array([record.labels for record in records]).argmax(1)
 
 
-def _reading(setting: _Setting, phase: ClassifierPhase) -> dict[str, Any]:
+def _reading(setting: _Setting, phase: ClassifierPhase, samples: Samples) -> dict[str, Any]:
     config = setting.config
     return {
         "side": phase.image_size,
@@ -211,6 +214,7 @@ def _reading(setting: _Setting, phase: ClassifierPhase) -> dict[str, Any]:
         "device": setting.device,
         "batch_size": config.validation_batch_size,
         "workers": config.workers,
+        "cache": samples.cache,
     }
 
 

@@ -9,12 +9,15 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
 
 from siimdet.augment import Augmenter
 from siimdet.config import FasterRCNNTraining, FCOSTraining, RetinaNetTraining
 from siimdet.config import Phase as PhaseConfig
 from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.types import ImageRecord
+from siimdet.data.cache import ImageCache
 from siimdet.data.loader import Batch, Samples, steps_per_epoch, training_batches
 from siimdet.data.manifest import Dataset
 from siimdet.errors import DatasetError
@@ -74,9 +77,9 @@ def train_detector(
     )
     torch.manual_seed(config.seed)
     model = build_model(spec)
-    if config.init_from is not None:
+    if config.init_from is not None and not resume:
         init_model(model, spec, config.init_from)
-    else:
+    elif not resume:
         init_trunk(cast(Any, model).detector.backbone.body, config.body, config.weights)
     model.to(device).to(memory_format=torch.channels_last)
     images = training_images(dataset, train, only_positives=config.only_positives)
@@ -104,9 +107,7 @@ def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
     steps = steps_per_epoch(samples, phase.batch_size)
 
     def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        boxes = [values.to(device) for values in batch.boxes]
-        class_ids = [values.to(device) for values in batch.class_ids]
-        return model(batch.greys(device), boxes, class_ids)
+        return model(batch.greys(device), *batch.targets(device))
 
     def keep(model: nn.Module, figures: dict[str, Any]) -> None:
         facts = detector_facts(dataset, setting.train, setting.val, config.fold, figures)
@@ -126,9 +127,10 @@ def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
             skip=skip,
             workers=config.workers,
             part=(rank(), world()),
+            pin=device.type == "cuda",
         ),
-        begin=partial(freeze_all_but, setting.model, phase.trainable),
-        evaluate=partial(_evaluate, setting),
+        begin=partial(_begin, setting.model, phase.trainable),
+        evaluate=partial(_evaluate, setting, samples.cache),
         score=lambda figures: figures["ap50"],
         keep=keep,
         finish=(lambda: None) if last else partial(archive_best, setting.run, name),
@@ -144,7 +146,13 @@ def _phase(setting: _Setting, name: str, phase: PhaseConfig) -> Phase:
     )
 
 
-def _evaluate(setting: _Setting, model: nn.Module) -> dict[str, Any]:
+def _begin(model: nn.Module, globs: Sequence[str]) -> tuple[nn.Module, ...]:
+    """Let modules train; Faster R-CNN's two stages, which give losses in training mode alone, stay in it frozen too."""
+    frozen = freeze_all_but(model, globs)
+    return tuple(module for module in frozen if not isinstance(module, (RegionProposalNetwork, RoIHeads)))
+
+
+def _evaluate(setting: _Setting, cache: ImageCache | None, model: nn.Module) -> dict[str, Any]:
     found = detect(
         cast(Detector, model),
         setting.dataset,
@@ -154,6 +162,7 @@ def _evaluate(setting: _Setting, model: nn.Module) -> dict[str, Any]:
         device=setting.device,
         batch_size=setting.spec.batch_size,
         workers=setting.config.workers,
+        cache=cache,
     )
     return detector_figures(setting.dataset, setting.val, found)
 

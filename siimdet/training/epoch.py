@@ -112,14 +112,15 @@ def _agreed(
             batch = next(batches, None)
         except UserError as error:
             failure = error
-        failures, stops = zip(*gathered((failure, stopped())), strict=True)
-        error = next((error for error in failures if error is not None), None)
+        # Numbers in every step; what failed is pickled only where something did.
+        failed, stops = summed([failure is not None, stopped()])
+        error = next(each for each in gathered(failure) if each is not None) if failed else None
         whole = progress.step % phase.accumulate == 0 or progress.step == phase.steps
-        if (error is not None or any(stops)) and whole:
+        if (error is not None or stops) and whole:
             save()
         if error is not None:
             raise error
-        if any(stops) and whole:
+        if stops and whole:
             raise SystemExit(TERMINATED)
         if batch is None:
             return

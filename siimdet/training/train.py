@@ -1,21 +1,22 @@
 """`train`: from a config and a data set to a run directory, whatever is trained."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from siimdet.config import AnyTraining, ClassifierTraining
+from siimdet.config import AnyTraining, ClassifierTraining, StudyTraining
 from siimdet.config_file import dump_config
 from siimdet.core.distributed import by_first, rank, world
 from siimdet.core.files import atomic_write
 from siimdet.core.types import Detections
 from siimdet.data.coco import write_detections
+from siimdet.data.dataset import labelled_test
 from siimdet.data.manifest import Dataset, read_dataset, training_split
-from siimdet.data.mixing import mix_in
+from siimdet.data.mixing import Learnt, mix_in
 from siimdet.data.table import write_table
 from siimdet.errors import DatasetError, RunError
 from siimdet.inference.predict import ClassPredictions
@@ -44,12 +45,12 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
 
     Raises: RunError if `run` holds another training and `resume` is not asked for, or nothing to resume.
     """
-    excluded = excluded_patients(config, dataset)
+    others = [read_dataset(root) for root in config.mix_in]
+    excluded = excluded_patients(config, dataset, others)
     records, val = training_split(dataset, fold=config.fold, exclude_patients=excluded)
-    if config.mix_in:
-        others = [read_dataset(root) for root in config.mix_in]
-        withheld = excluded | {record.patient_id for record in val}
-        dataset, added = mix_in(dataset, others, labels=isinstance(config, ClassifierTraining), withheld=withheld)
+    if others:
+        withheld = excluded | {record.patient_id for record in (*val, *labelled_test(dataset))}
+        dataset, added = mix_in(dataset, others, learnt=_learnt(config), withheld=withheld)
         records = (*records, *added)
         if rank() == 0:
             log.info("%d images mixed in", len(added))
@@ -105,19 +106,28 @@ def write_out_of_fold(run: Path, dataset: Dataset, parts: list[Any]) -> None:
         write_detections(run / "oof.json", dataset, joined)
 
 
-def excluded_patients(config: AnyTraining, dataset: Dataset) -> set[str]:
-    """Patients of the data sets in `exclude_patients` that this data set has too.
+def excluded_patients(config: AnyTraining, dataset: Dataset, others: Sequence[Dataset] = ()) -> set[str]:
+    """Patients of the data sets in `exclude_patients`.
 
-    Raises: DatasetError if one of them shares no patient with it: their ids are then of different kinds, and
-    nothing would be left out.
+    Raises: DatasetError if one of those shares no patient with this data set or the `others` that are mixed in: their
+    ids are then of different kinds, and nothing would be left out.
     """
-    own = {record.patient_id for record in dataset.records}
+    own = {record.patient_id for part in (dataset, *others) for record in part.records}
     excluded: set[str] = set()
     for root in config.exclude_patients:
-        shared = own & {record.patient_id for record in read_dataset(root).records}
-        if not shared:
+        theirs = {record.patient_id for record in read_dataset(root).records}
+        if not own & theirs:
             expected = "a data set that shares some (RSNA needs rsna_to_nih.csv when it is converted)"
             raise DatasetError(root, "exclude_patients", found=f"no patient of {dataset.root}", expected=expected)
-        log.info("%s: %d patients left out", root, len(shared))
-        excluded |= shared
+        log.info("%s: %d patients left out", root, len(own & theirs))
+        excluded |= theirs
     return excluded
+
+
+def _learnt(config: AnyTraining) -> tuple[Learnt, ...]:
+    if not isinstance(config, ClassifierTraining):
+        return ("classes",)
+    boxes = isinstance(config, StudyTraining) and (
+        config.study_images == "boxed" or any(config.auxiliary.model_dump().values())
+    )
+    return ("labels", "classes") if boxes else ("labels",)

@@ -61,6 +61,7 @@ def train_yolo_run(
     )
     images = training_images(dataset, train, only_positives=config.only_positives)
     data_yaml = run / "data" / DATA_YAML if resume else write_yolo_lists(run / "data", dataset, images, val)
+    cache = training_cache(config, dataset, side=config.image_size, resize=spec.resize)
     last: dict[str, Any] = {}
 
     def on_epoch(epoch: YoloEpoch) -> float:
@@ -68,7 +69,15 @@ def train_yolo_run(
             rewind_journal(run, epoch.epoch)
         detector = YoloDetector(epoch.model, confidence=config.nms_confidence, iou=config.nms_iou)
         found = detect(
-            detector, dataset, val, side=spec.image_size, resize=spec.resize, device=device, workers=config.workers
+            detector,
+            dataset,
+            val,
+            side=spec.image_size,
+            resize=spec.resize,
+            device=device,
+            batch_size=spec.batch_size,
+            workers=config.workers,
+            cache=cache,
         )
         figures = {"phase": "yolo", "epoch": epoch.epoch, "lr": epoch.lr, "train_loss": sum(epoch.losses.values())}
         figures |= {f"train_{name}": value for name, value in epoch.losses.items()}
@@ -87,13 +96,13 @@ def train_yolo_run(
         settings,
         data_yaml=data_yaml,
         out=run,
-        init_state=_start(config.init_from),
+        init_state=None if resume else _start(config.init_from),
         device=str(device),
         on_epoch=on_epoch,
         save_best=save_best,
         identity=identity(config, dataset),
         resume=resume,
-        cache=training_cache(config, dataset, side=config.image_size, resize="stretch"),
+        cache=cache,
     )
     draw_curves(run, CURVES)
 

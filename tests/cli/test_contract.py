@@ -31,7 +31,8 @@ OPTIONS = {
     },
     "evaluate": {
         "predictions",
-        *("--dataset", "--split", "--image-level", "--study-level", "--only-submitted", "--check-only", "--json"),
+        *("--dataset", "--split", "--image-level", "--study-level", "--only-submitted", "--check-only"),
+        *("--bootstrap", "--json"),
     },
     "compare": {"runs", "--dataset", "--split", "--phases", "--out", "--workers", "--device", "--json"},
     "demo": {"--out", "--seed"},

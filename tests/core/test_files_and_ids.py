@@ -3,12 +3,14 @@
 import hashlib
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from siimdet.core.files import atomic_write, check_id, sha256_file
+from siimdet.core.files import atomic_write, check_id, locked_file, sha256_file
 from siimdet.errors import SourceError
 
 
@@ -69,6 +71,37 @@ def test_a_long_name_of_many_bytes_still_has_room_for_the_temporary_one(tmp_path
     with atomic_write(path, "wb") as stream:
         stream.write(b"x")
     assert path.read_bytes() == b"x"
+
+
+LOCK_FILE = """
+import sys
+from pathlib import Path
+if sys.argv[2:]:
+    sys.modules["fcntl"] = None  # as where there is none
+from siimdet.core.files import locked_file
+with locked_file(Path(sys.argv[1])) as ours:
+    print(ours)
+"""
+
+
+def lock_elsewhere(*arguments: object) -> str:
+    """What another process is told of a lock."""
+    command = [sys.executable, "-c", LOCK_FILE, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_locked_file_is_ours_until_the_block_ends_and_stays(tmp_path):
+    for _ in range(2):
+        with locked_file(tmp_path / "lock") as ours:
+            assert ours is True
+            assert lock_elsewhere(tmp_path / "lock") == "False"
+        assert lock_elsewhere(tmp_path / "lock") == "True"
+    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+
+
+def test_where_there_are_no_locks_a_lock_says_so(tmp_path):
+    with locked_file(tmp_path / "lock"):
+        assert lock_elsewhere(tmp_path / "lock", "without") == "None"
 
 
 def test_sha256_of_known_bytes(tmp_path):

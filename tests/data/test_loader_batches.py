@@ -154,13 +154,55 @@ def test_greys_of_bytes_are_their_255th_parts_and_floats_stay(stored):
     assert floats.greys(torch.device("cpu")) is floats.images
 
 
+def test_targets_are_the_boxes_and_class_ids_of_every_image(stored):
+    (batch,) = ordered_batches(samples(stored, augment=None), batch_size=COUNT)
+    boxes, class_ids = batch.targets(torch.device("cpu"))
+    assert [len(each) for each in boxes] == [1, 0] * 5 + [1]
+    assert_same(boxes, batch.boxes)
+    assert_same(class_ids, batch.class_ids)
+    (empty,) = ordered_batches(Samples(*image_1(stored), side=32, resize="stretch"), batch_size=1)
+    boxes, class_ids = empty.targets(torch.device("cpu"))
+    assert_same(boxes, [torch.zeros(0, 4)])
+    assert_same(class_ids, [torch.zeros(0, dtype=torch.int64)])
+
+
+def assert_same(left: list[torch.Tensor], right: list[torch.Tensor]) -> None:
+    for one, other in zip(left, right, strict=True):
+        assert (one.shape, one.dtype, one.tolist()) == (other.shape, other.dtype, other.tolist())
+
+
+def image_1(stored):
+    root, records, boxes = stored
+    return root, records[1:2], boxes
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@gpu
 def test_greys_are_the_same_on_a_gpu():
     ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
     batch = Batch(ramp, torch.zeros(1, 1), [], [], [], ["ramp"])
     on_cpu, on_gpu = (batch.greys(torch.device(name)).cpu() for name in ("cpu", "cuda"))
     assert torch.equal(on_cpu, on_gpu)
+
+
+@pytest.mark.gpu
+@gpu
+@pytest.mark.parametrize("pin", [False, True])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_on_a_gpu_are_those_on_the_cpu_pinned_or_not(stored, pin, workers):
+    expected = list(training_batches(samples(stored), batch_size=4, epoch=0))
+    found = list(training_batches(samples(stored), batch_size=4, epoch=0, workers=workers, pin=pin))
+    device = torch.device("cuda")
+    for one, other in zip(found, expected, strict=True):
+        assert (one.images.is_pinned(), one.labels.is_pinned()) == (pin, pin)
+        assert torch.equal(one.greys(device).cpu(), other.greys(torch.device("cpu")))
+        boxes, class_ids = one.targets(device)
+        assert {each.device.type for each in (*boxes, *class_ids)} == {"cuda"}
+        assert_same(boxes, other.boxes)
+        assert_same(class_ids, other.class_ids)
 
 
 def test_a_batch_of_both_depths_holds_floats(tmp_path):

@@ -15,7 +15,7 @@ import torch
 from siimdet.augment import Augmenter
 from siimdet.config.augment import Affine, Augment, Cutout, ResizedCrop
 from siimdet.core.labels import OPACITY
-from siimdet.data.cache import DESCRIPTION, PIXELS, open_cache
+from siimdet.data.cache import DESCRIPTION, LOCK, PIXELS, open_cache
 from siimdet.data.dataset import Dataset
 from siimdet.data.loader import Samples, ordered_batches, training_batches
 from siimdet.data.placement import fit_image
@@ -58,7 +58,7 @@ def test_a_cache_holds_the_placed_images_and_nobody_can_write_to_them(dataset, t
         assert np.array_equal(cache[record.image_id], expected)
         assert (cache[record.image_id].dtype, cache[record.image_id].flags.writeable) == (np.uint8, False)
         assert cache.stored_size(record.image_id) == record.stored
-    assert files(tmp_path / "cache") == [DESCRIPTION, PIXELS]
+    assert files(tmp_path / "cache") == [DESCRIPTION, LOCK, PIXELS]
 
 
 @pytest.mark.parametrize("augment", [AUGMENT, None], ids=["augmented", "plain"])
@@ -120,6 +120,25 @@ def test_a_cache_is_built_once_and_every_side_way_and_data_set_has_its_own(datas
     assert len(folders()) == 6
 
 
+def test_images_of_other_greys_in_files_of_the_same_length_have_another_cache(dataset, tmp_path):
+    image, lengths = dataset.root / "images/image00.png", set()
+    for second, grey in enumerate((51, 77)):
+        write_png(image, np.full((40, 60), grey, np.uint8))
+        os.utime(image, (second, second))
+        lengths.add(image.stat().st_size)
+        cache = open_cache(tmp_path / "cache", dataset, side=32, resize="stretch")
+        assert (cache["image00"] == grey).all()
+    assert len(lengths) == 1
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_another_way_of_converting_has_another_cache(dataset, tmp_path):
+    for preprocessing in ({"voi": "first"}, {"voi": "none"}, {"voi": "first"}):
+        converted = replace(dataset, details={"preprocessing": preprocessing, "counts": {"images": 11}})
+        open_cache(tmp_path / "cache", converted, side=32, resize="stretch")
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
 @pytest.mark.parametrize("fault", ["cut", "foreign", "undescribed", "gone"])
 def test_a_cache_that_is_not_whole_is_built_again(dataset, tmp_path, fault):
     open_cache(tmp_path / "cache", dataset, side=32, resize="stretch")
@@ -164,10 +183,10 @@ def test_an_image_that_cannot_be_read_is_named_and_nothing_is_left_that_looks_wh
     (dataset.root / "images/image06.png").write_bytes(good[:-100] + b"x" * 100)
     with pytest.raises(ImageError, match=r"image06\.png: file: found a PNG"):
         open_cache(tmp_path / "cache", dataset, side=32, resize="stretch")
-    assert files(tmp_path / "cache") == []
-    (dataset.root / "images/image06.png").write_bytes(good)
+    assert files(tmp_path / "cache") == [LOCK]
+    (dataset.root / "images/image06.png").write_bytes(good)  # another file: another cache
     open_cache(tmp_path / "cache", dataset, side=32, resize="stretch")
-    assert files(tmp_path / "cache") == [DESCRIPTION, PIXELS]
+    assert files(tmp_path / "cache") == [DESCRIPTION, LOCK, LOCK, PIXELS]
     (dataset.root / "images/image06.png").unlink()
     with pytest.raises(ImageError, match=r"image06\.png: file: found No such file"):
         open_cache(tmp_path / "cache", dataset, side=32, resize="stretch")
@@ -188,3 +207,13 @@ def test_a_folder_that_cannot_be_made_is_one_clear_line(dataset, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/.*: folder: found Not a directory, expected a place to write to"):
         open_cache(tmp_path / "file", dataset, side=32, resize="stretch")
+
+
+def test_what_the_file_system_refuses_while_a_cache_is_built_is_one_clear_line(dataset, tmp_path):
+    open_cache(tmp_path / "cache", dataset, side=32, resize="stretch")
+    (place,) = (tmp_path / "cache").iterdir()
+    (place / DESCRIPTION).unlink()
+    (place / LOCK).unlink()
+    (place / LOCK).mkdir()
+    with pytest.raises(UserError, match=r"-32-stretch: folder: found Is a directory, expected a place to write to"):
+        open_cache(tmp_path / "cache", dataset, side=32, resize="stretch")

@@ -1,4 +1,4 @@
-"""From a model's output in input pixels to detections in stored ones; and the device."""
+"""From a model's output in input pixels to detections in stored ones; the cache, and the device."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,12 @@ import torch
 
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.data.cache import open_cache
 from siimdet.data.dataset import Dataset
-from siimdet.errors import RunError, UserError
+from siimdet.errors import ImageError, RunError, UserError
 from siimdet.imaging.png import write_png
 from siimdet.inference.device import pick_device
-from siimdet.inference.predict import Classifies, Detector, classify, detect
+from siimdet.inference.predict import Classifies, Detector, classify, detect, embed
 
 CPU = torch.device("cpu")
 SIZE = ImageSize(128, 64)
@@ -98,6 +99,53 @@ def test_a_model_that_tells_no_numbers_is_named_with_the_first_image(dataset):
     line = "model: output: found nan or infinity for 2 images, the first b, expected numbers"
     with pytest.raises(RunError, match=line):
         classify(Astray(), dataset, dataset.records, STUDY, side=32, resize="stretch", device=CPU)
+
+
+class TooLarge:
+    """Does what CUDA does with more than two images at a time."""
+
+    def predict(self, images: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9.00 GiB.")
+        return Centred().predict(images)
+
+
+def test_too_little_memory_is_one_line_that_says_what_to_lower(dataset):
+    asked = {"side": 32, "resize": "stretch", "device": CPU}
+    with pytest.raises(UserError) as caught:
+        detect(TooLarge(), dataset, dataset.records, batch_size=3, **asked)
+    assert str(caught.value) == (
+        "prediction on cpu: memory: found too little for 3 inputs of 32 px at a time, expected fewer at a time "
+        "(batch_size in the run's model.json, validation_batch_size in a training), or smaller ones (--scales)"
+    )
+    assert len(detect(TooLarge(), dataset, dataset.records, batch_size=2, **asked)) == 3
+
+
+def grey_rows(images: torch.Tensor, output: str) -> torch.Tensor:
+    """An embedding: the mean grey of an image, and the kind of output that was asked for."""
+    return torch.stack([images.mean((1, 2, 3)), torch.full((len(images),), float(output == "embedding"))], dim=1)
+
+
+def test_a_cache_of_the_side_and_resize_spares_the_files(dataset, tmp_path):
+    cache = open_cache(tmp_path / "cache", dataset, side=32, resize="letterbox")
+    asked = {"side": 32, "resize": "letterbox", "device": CPU}
+    everything = (
+        lambda **more: detect(Centred(), dataset, dataset.records, **asked | more),
+        lambda **more: classify(Greys(), dataset, dataset.records, STUDY, **asked | more),
+        lambda **more: embed(grey_rows, dataset, dataset.records, **asked | more),
+    )
+    boxes, classes, rows = (predict() for predict in everything)
+    for record in dataset.records:
+        (dataset.root / record.path).unlink()
+    again = [predict(cache=cache) for predict in everything]
+    assert [found.xyxy.tolist() for found in again[0].values()] == [found.xyxy.tolist() for found in boxes.values()]
+    assert [found.scores.tolist() for found in again[0].values()] == [f.scores.tolist() for f in boxes.values()]
+    assert np.array_equal(again[1].classes.values, classes.classes.values)
+    assert np.array_equal(again[2], rows)
+    for other in ({"side": 64}, {"resize": "stretch"}):  # these read the files
+        for predict in everything:
+            with pytest.raises(ImageError, match=r"a\.png"):
+                predict(cache=cache, **other)
 
 
 def test_devices():

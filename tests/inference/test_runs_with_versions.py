@@ -1,5 +1,10 @@
-"""Versions of an image through the runs on disk: detectors at sizes and mirrored, classifiers mirrored once."""
+"""Versions of an image through the runs on disk: detectors at sizes and mirrored, classifiers mirrored once.
 
+And whose rows a run can write.
+"""
+
+import importlib.util
+import json
 import multiprocessing
 import socket
 
@@ -10,15 +15,17 @@ import torch
 from siimdet.cli import run as siimdet
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.data.cache import open_cache
 from siimdet.data.coco import read_detections
 from siimdet.data.dataset import Dataset
 from siimdet.data.manifest import write_dataset
+from siimdet.errors import RunError
 from siimdet.imaging.png import write_png
 from siimdet.inference.fusion import fuse
-from siimdet.inference.predict import ClassPredictions
-from siimdet.inference.run import predict_boxes, predict_run
-from siimdet.inference.tta import PLAIN, Versions
-from siimdet.models.weights import ModelSpec, build_model, save_model
+from siimdet.inference.predict import ClassPredictions, Detector
+from siimdet.inference.run import patient_rule, predict_boxes, predict_run
+from siimdet.inference.tta import PLAIN, Versions, detect_versions
+from siimdet.models.weights import WEIGHTS, ModelSpec, build_model, load_model, save_model
 
 CPU = torch.device("cpu")
 SIZE = ImageSize(64, 64)
@@ -71,6 +78,33 @@ def test_a_detectors_versions_are_fused(dataset, detector):
         assert boxes.scores == pytest.approx(expected[image_id].scores, abs=1e-5)
 
 
+def test_a_cache_serves_the_version_of_its_side(dataset, detector, tmp_path):
+    model, _ = load_model(detector)
+    assert isinstance(model, Detector)
+    cache = open_cache(tmp_path, dataset, side=64, resize="stretch")
+
+    def found(cache):
+        asked = {"versions": Versions(True, (1.0, 1.5)), "side": 64, "resize": "stretch", "device": CPU}
+        return detect_versions(model, dataset, dataset.records[:2], **asked, cache=cache)
+
+    cached, read = found(cache), found(None)
+    for image_id, boxes in read.items():
+        assert np.array_equal(cached[image_id].xyxy, boxes.xyxy)
+        assert np.array_equal(cached[image_id].scores, boxes.scores)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ultralytics") is None, reason="needs the extra `yolo`")
+@pytest.mark.parametrize(("table", "sides"), [("yolov8n.yaml", (32, 64, 96)), ("yolov8n-p6.yaml", (64, 128))])
+def test_inputs_of_a_yolo_are_whole_cells_of_its_coarsest_map(dataset, tmp_path, table, sides):
+    spec = ModelSpec("yolo", {"architecture": table, "confidence": 0.001, "iou": 0.5}, OPACITY, 64, "stretch", 4)
+    run = save_random(tmp_path / "run", spec)
+    network, seen = load_model(run)[0], Versions(scales=(0.5, 1.0, 1.5))
+    assert network.stride == sides[0]
+    assert seen.sides(64, sides[0]) == sides
+    found = predict_boxes(run, dataset, dataset.records[:1], device=CPU, versions=seen)
+    assert list(found) == ["i0"]
+
+
 def test_flipped_boxes_of_an_image_are_those_of_its_mirror_image(dataset, detector):
     records = [record for record in dataset.records if record.image_id in ("i0", "m0")]
     found = predict_boxes(detector, dataset, records, device=CPU, versions=Versions(flip=True))
@@ -103,6 +137,21 @@ def test_scales_of_a_classifier_are_refused(dataset, tmp_path, capfd):
     line = f"siimdet: {run / 'model.json'}: kind: found a classifier, expected a detector, for --scales\n"
     assert capfd.readouterr().err == line
     assert not (tmp_path / "found.csv").exists()
+
+
+def test_whose_rows_a_run_can_write_is_told_without_its_weights(detector, tmp_path):
+    run = save_classifier(tmp_path / "run")
+    (tmp_path / "detector").mkdir()
+    (tmp_path / "detector" / "model.json").write_bytes((detector / "model.json").read_bytes())
+    (run / WEIGHTS).unlink()
+    with pytest.raises(RunError, match=r"kind: found a detector, expected a classifier, for --by patient$"):
+        patient_rule(tmp_path / "detector")
+    with pytest.raises(RunError, match=r"patients: found no rule, expected a run trained with `patients` in its"):
+        patient_rule(run)
+    rule = {"threshold": 0.5}
+    card = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps(card | {"patients": rule}))
+    assert patient_rule(run) == rule
 
 
 def test_two_processes_fuse_what_one_does(dataset, detector, tmp_path):

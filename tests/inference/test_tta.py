@@ -120,6 +120,21 @@ def test_sides_are_multiples_of_32_and_the_own_side_stays():
     assert Versions(scales=(0.1, 1.0, 1.05)).sides(64) == (32, 64)
 
 
+class WideStrides(BrightRectangle):
+    """Takes inputs of whole cells of 64 px alone."""
+
+    stride = 64
+
+
+def test_sides_are_multiples_of_the_stride_that_a_detector_has(dataset):
+    assert Versions(scales=(0.8, 1.0, 1.25)).sides(512, 64) == (384, 512, 640)
+    assert Versions(scales=(0.1, 1.0, 1.4)).sides(128, 64) == (64, 128, 192)
+    model = WideStrides(sides=(64, 128))
+    found = found_in(dataset, Versions(scales=(0.5, 1.0, 1.5)), model)
+    assert [shape[-1] for shape in model.shapes] == [64, 128]
+    assert found["a"].xyxy == pytest.approx(np.array([TRUTH]), abs=1e-4)
+
+
 @pytest.mark.parametrize("scales", [(0.0,), (1.0, -1.0), (float("nan"),), (float("inf"),), (9.0,)])
 def test_a_scale_outside_its_bounds_is_refused(scales):
     with pytest.raises(UserError, match=r"^--scales: scale: found .*, expected numbers from 0.1 to 8$"):

@@ -11,11 +11,13 @@ import pytest
 
 from siimdet.cli import run
 from siimdet.config import PseudoLabels
+from siimdet.core.files import locked_file
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, Detections, ImageRecord, ImageSize, LabelSpace, Probabilities
 from siimdet.data.coco import write_detections
 from siimdet.data.dataset import Dataset
 from siimdet.data.manifest import read_dataset, write_dataset
+from siimdet.data.relabelled import LOCK
 from siimdet.data.table import write_table
 from siimdet.errors import DatasetError, SubmissionError
 from siimdet.imaging.png import write_png
@@ -197,7 +199,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(pseudo, tmp_path, capfd, a
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "data", "study.csv"]
 
 
-def test_boxes_of_another_data_set_are_refused(dataset, pseudo, tmp_path, capfd):
+def test_boxes_that_do_not_fit_the_data_set_are_refused(dataset, pseudo, tmp_path, capfd):
     assert pseudo() == 0
     (tmp_path / "out").rename(tmp_path / "first")
     entry = {"image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 0.5}
@@ -229,6 +231,35 @@ def test_a_missing_image_leaves_nothing_behind(dataset, pseudo, tmp_path, capfd)
     assert pseudo() == 2
     assert "e.png: image: found nothing there, expected the image of the manifest" in capfd.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.json", "data", "study.csv"]
+
+
+def test_what_a_killed_run_left_is_removed_and_one_at_work_or_a_users_folder_stays(pseudo, tmp_path):
+    places = {name: tmp_path / f".out.{name}" for name in ("killed00", "at_work0", "a_users_own")}
+    for name, folder in places.items():
+        (folder / "out" / "images").mkdir(parents=True)
+        if name != "a_users_own":
+            (folder / LOCK).touch()
+    with locked_file(places["at_work0"] / LOCK) as ours:
+        assert ours
+        assert pseudo() == 0
+    assert [name for name, folder in places.items() if folder.exists()] == ["at_work0", "a_users_own"]
+    assert (places["at_work0"] / "out" / "images").is_dir()
+    assert {path.name for path in tmp_path.iterdir()} - {f".out.{name}" for name in places} == {
+        *("boxes.json", "data", "out", "study.csv")
+    }
+
+
+def test_no_file_is_synced_for_each_image(pseudo, tmp_path, monkeypatch):
+    counts, fsync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda handle: counts.append(handle) or fsync(handle))
+    made = []
+    for names in (("b",), ("b", "a1", "e")):
+        counts.clear()
+        assert pseudo(rows=rows_of(*names), boxes={name: BOXES[name] for name in names}) == 0
+        made.append((len(read_dataset(tmp_path / "out").records), len(counts)))
+        (tmp_path / "out").rename(tmp_path / f"out{len(made)}")
+    assert [images for images, _ in made] == [1, 3]
+    assert made[0][1] == made[1][1]
 
 
 def test_a_set_of_16_bits_without_classes_or_labels_is_taken_for_opacity(tmp_path):
