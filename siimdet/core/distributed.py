@@ -16,7 +16,7 @@ from siimdet.errors import UserError
 
 Value = TypeVar("Value")
 _PATIENCE = timedelta(hours=6)
-"""How long a process waits for another, which may be reading all of NIH into a cache; torch's own is 10 or 30 minutes."""
+"""How long a process waits for another, which may read all of NIH into a cache; torch's own is 10 or 30 minutes."""
 
 
 @contextlib.contextmanager
