@@ -30,7 +30,7 @@ from siimdet.training.freezing import check_batch, freeze_all_but
 from siimdet.training.job import Job, Phase
 from siimdet.training.keeping import Keeper, architecture, draw_run
 from siimdet.training.loop import fit
-from siimdet.training.mixing import mixed
+from siimdet.training.mixup import mixed
 from siimdet.training.overfit import overfit_one_batch
 from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity, training_cache
 from siimdet.training.tasks import build_objective
