@@ -87,19 +87,38 @@ class FusionMethod(StrEnum):
     NMW = "nmw"
 
 
+class ConfType(StrEnum):
+    """How the scores of boxes that become one do, as in siimdet.inference.weighted_boxes.CONF_TYPES."""
+
+    AVG = "avg"
+    MAX = "max"
+    BOX_AND_MODEL_AVG = "box_and_model_avg"
+    ABSENT_MODEL_AWARE_AVG = "absent_model_aware_avg"
+
+
+class CalibrationName(StrEnum):
+    """Kinds of calibration, as in siimdet.submission.fitting.CalibrationKind."""
+
+    TEMPERATURE = "temperature"
+    ISOTONIC = "isotonic"
+
+
 _SEVERAL = ("--detector", "--ids", "--scales", "--split", "--weights")
 _NUMBERS = ("--scales", "--weights")
+_SEVERAL_OF = {"submit": ("--boxes",), "tune": ("--boxes",)}
+"""Of some commands alone: pseudo-label takes one file of boxes, after which its config may stand."""
 
 
 def spread(arguments: Sequence[str]) -> list[str]:
-    """Let _SEVERAL take several values: `--detector A B` becomes `--detector A --detector B`.
+    """Let _SEVERAL and the command's own take several values: `--detector A B` becomes `--detector A --detector B`.
 
     Those of _NUMBERS are numbers, those of --split its names: what follows them may be something else.
     """
+    several = (*_SEVERAL, *_SEVERAL_OF.get(arguments[0] if arguments else "", ()))
     spreading, out = None, []
     for argument in arguments:
         if argument.startswith("--") or (argument.startswith("-") and not _is_number(argument)):
-            spreading = argument if argument in _SEVERAL else None
+            spreading = argument if argument in several else None
             out.append(argument)
         elif spreading is not None and out[-1] != spreading and _may_follow(spreading, argument):
             out += [spreading, argument]

@@ -5,9 +5,10 @@ from typing import Annotated
 
 import typer
 
-from siimdet.arguments import DeviceChoice, FusionMethod, Owner
+from siimdet.arguments import ConfType, DeviceChoice, FusionMethod, Owner
 from siimdet.cli.messages import say
 from siimdet.cli.options import DatasetOption, DeviceOption, FlipOption, ScalesOption, SplitOption, WorkersOption
+from siimdet.errors import UserError
 
 
 def predict(
@@ -68,6 +69,10 @@ def fuse(
     method: Annotated[FusionMethod, typer.Option(help="How boxes become one.")] = FusionMethod.WBF,
     iou: Annotated[float, typer.Option(min=0, max=1, help="Boxes that overlap by more are one.")] = 0.55,
     weights: Annotated[list[float] | None, typer.Option(min=0, help="One per file.")] = None,
+    conf_type: Annotated[ConfType | None, typer.Option(help="wbf: how scores become one. Default: avg.")] = None,
+    skip_below: Annotated[
+        float | None, typer.Option(min=0, max=1, help="wbf: leave out boxes of a lower score. Default: none.")
+    ] = None,
 ) -> None:
     """Fuse the boxes of several detectors."""
     from siimdet.data.coco import read_detections, write_detections
@@ -76,49 +81,70 @@ def fuse(
 
     data = read_dataset(dataset)
     models = [read_detections(file, data) for file in files]
-    write_detections(out, data, fuse_boxes(models, method=method.value, min_iou=iou, weights=weights))
+    fused = fuse_boxes(
+        models,
+        method=method.value,
+        min_iou=iou,
+        weights=weights,
+        conf_type=conf_type.value if conf_type else None,
+        skip_below=skip_below,
+    )
+    write_detections(out, data, fused)
     say(f"fused: {out}")
 
 
 def submit(
     dataset: DatasetOption,
-    detector: Annotated[list[Path], typer.Option(help="Run directory of a detector; several are fused.")],
-    study: Annotated[Path, typer.Option(help="Run directory of a study classifier.")],
+    study: Annotated[Path, typer.Option(help="Run directory of a study classifier, or with --boxes its CSV.")],
     out: Annotated[Path, typer.Option(help="submission.csv to write.")],
+    detector: Annotated[list[Path] | None, typer.Option(help="Run directory of a detector; several are fused.")] = None,
+    boxes: Annotated[list[Path] | None, typer.Option(help="Instead of runs: COCO results of detectors.")] = None,
     coupling: Annotated[Path | None, typer.Option(help="How boxes and study level combine.")] = None,
     sample: Annotated[Path | None, typer.Option(help="sample_submission.csv: exactly its rows, in its order.")] = None,
     split: SplitOption = None,
+    keep: Annotated[Path | None, typer.Option(help="Folder for the runs' predictions, to give as --boxes.")] = None,
     flip: FlipOption = False,
     scales: ScalesOption = None,
     workers: WorkersOption = 0,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
-    """Write the competition's submission from detector and study runs."""
+    """Write the competition's submission, from detector and study runs or from their predictions."""
+    _check_kinds(out, detector, boxes, {"--keep": keep, "--flip": flip, "--scales": scales})
     from siimdet.config import Coupling
     from siimdet.config_file import load_config
-    from siimdet.core.distributed import by_first, process_group
-    from siimdet.data.dataset import filled_split
     from siimdet.data.manifest import read_dataset
-    from siimdet.inference.device import pick_device
-    from siimdet.inference.tta import Versions
     from siimdet.submission.file import read_submission, write_submission
-    from siimdet.submission.submit import submit as make_submission
 
-    versions = Versions(flip, tuple(scales or (1.0,)))
     rule = load_config(coupling, kinds=("coupling",)) if coupling else Coupling(kind="coupling")
     data = read_dataset(dataset)
-    with process_group():
-        made = make_submission(
-            data,
-            filled_split(data, split.value if split else None),
-            detectors=detector,
-            study=study,
-            coupling=rule,
-            file=str(out),
-            device=pick_device(device.value),
-            workers=workers,
-            ids=read_submission(sample).ids if sample else None,
-            versions=versions,
-        )
-        by_first(lambda: write_submission(out, made.submission))
+    name = split.value if split else None
+    given = {"study": study, "coupling": rule, "file": str(out), "ids": read_submission(sample).ids if sample else None}
+    if boxes is not None:
+        from siimdet.submission.assemble import assemble_files
+
+        made = assemble_files(data, name, boxes=boxes, **given)
+        write_submission(out, made.submission)
+    else:
+        from siimdet.core.distributed import by_first, process_group
+        from siimdet.data.dataset import filled_split
+        from siimdet.inference.device import pick_device
+        from siimdet.inference.tta import Versions
+        from siimdet.submission.submit import keep_predictions
+        from siimdet.submission.submit import submit as make_submission
+
+        given |= {"detectors": detector, "workers": workers, "versions": Versions(flip, tuple(scales or (1.0,)))}
+        with process_group():
+            made = make_submission(data, filled_split(data, name), device=pick_device(device.value), **given)
+            if keep is not None:
+                by_first(lambda: keep_predictions(keep, data, made))
+            by_first(lambda: write_submission(out, made.submission))
     say(f"submission: {out}, {len(made.submission.ids)} rows")
+
+
+def _check_kinds(out: Path, runs: list[Path] | None, files: list[Path] | None, of_runs: dict[str, object]) -> None:
+    """Predictions come from runs or from files, and files are taken as they are."""
+    if (runs is None) == (files is None):
+        found = "neither" if files is None else "both"
+        raise UserError(out, "predictions", found=found, expected="--detector RUN... or --boxes FILE...")
+    if files is not None and (given := next((option for option, value in of_runs.items() if value), None)):
+        raise UserError(out, given, found="--boxes", expected="--detector, whose predictions are made")

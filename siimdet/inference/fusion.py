@@ -1,7 +1,8 @@
 """Fusing the boxes of several detectors, or of one detector's several passes. The only ensemble_boxes import."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from itertools import pairwise
+from typing import Any, Literal, get_args
 
 import ensemble_boxes
 import numpy as np
@@ -10,10 +11,14 @@ from numpy.typing import NDArray
 from siimdet.core.boxes import has_area, iou_matrix
 from siimdet.core.types import Detections, ImageSize
 from siimdet.errors import FusionError
+from siimdet.inference.weighted_boxes import CONF_TYPES, ConfType, FusedBoxes, weighted_boxes
 
 Method = Literal["wbf", "nms", "soft-nms", "nmw"]
 SOFT_NMS_SIGMA, SOFT_NMS_LOWEST = 0.5, 0.001
 """Width of the decay, as in the paper, and the score at which a box is given up."""
+
+HEAVIEST = 10**6
+"""The highest weight of a model: products with scores are summed in float32."""
 
 
 def fuse(
@@ -22,49 +27,120 @@ def fuse(
     method: Method = "wbf",
     min_iou: float = 0.55,
     weights: Sequence[float] | None = None,
+    conf_type: ConfType | None = None,
+    skip_below: float | None = None,
 ) -> dict[str, Detections]:
     """Fuse each image's boxes across models; an image that a model lacks has no boxes from it.
 
     Weighted box fusion averages boxes of a class that overlap by more than `min_iou`, weighted by
     score and model, and lowers the score of what few models see; nmw averages too and keeps the best
     score; nms keeps the best box of those that overlap, soft-nms (Gaussian, without `min_iou`) lowers
-    the scores of the rest. A box of score 0 carries no weight and is left out.
-    Raises: FusionError if models disagree on an image's size or the weights do not fit.
+    the scores of the rest. Weighted box fusion alone has a `conf_type`, how scores become one (None:
+    avg; see weighted_boxes), and `skip_below`, a score under which boxes are left out (None: none is).
+    A box whose score is 0 when all are fused, as those of a model of weight 0 are, is left out.
+    Raises: FusionError if models disagree on an image's size or an option does not fit.
     Source: Solovyev et al., arXiv:1910.13302; Bodla et al., arXiv:1704.04503; Zhou et al., ICCVW 2017.
     """
-    if weights is not None and len(weights) != len(models):
-        raise FusionError("fusion", "weights", found=len(weights), expected=f"{len(models)}, one per model")
-    ids = sorted({image_id for model in models for image_id in model})
-    fused = {}
-    for image_id in ids:
-        size = _common_size(image_id, models)
+    _check_options(method, min_iou, conf_type, skip_below)
+    _check_weights(weights, len(models))
+    sizes = {image_id: _common_size(image_id, models) for image_id in sorted({i for model in models for i in model})}
+    if not sizes:
+        return {}
+    if method == "wbf":
+        fused = _fuse_weighted(models, sizes, weights, min_iou, conf_type or "avg", skip_below or 0.0)
+    else:
+        fused = _fuse_by_image(models, sizes, weights, min_iou, method)
+    return _in_pixels(fused, sizes)
+
+
+def _fuse_weighted(
+    models: Sequence[Mapping[str, Detections]],
+    sizes: Mapping[str, ImageSize],
+    weights: Sequence[float] | None,
+    min_iou: float,
+    conf_type: ConfType,
+    skip_below: float,
+) -> FusedBoxes:
+    found = [
+        (image, model, boxes[image_id])
+        for image, image_id in enumerate(sizes)
+        for model, boxes in enumerate(models)
+        if image_id in boxes
+    ]
+    counts = [len(each) for *_, each in found]
+    images = np.repeat([image for image, *_ in found], counts)
+    return weighted_boxes(
+        images,
+        np.repeat([model for _, model, _ in found], counts),
+        np.concatenate([each.xyxy for *_, each in found]) / _extents(sizes)[images],
+        np.concatenate([each.scores for *_, each in found]),
+        np.concatenate([each.class_ids for *_, each in found]),
+        weights=np.ones(len(models)) if weights is None else np.array(weights, np.float64),
+        min_iou=min_iou,
+        conf_type=conf_type,
+        skip_below=skip_below,
+    )
+
+
+def _fuse_by_image(
+    models: Sequence[Mapping[str, Detections]],
+    sizes: Mapping[str, ImageSize],
+    weights: Sequence[float] | None,
+    min_iou: float,
+    method: Method,
+) -> FusedBoxes:
+    parts = []
+    for image, (image_id, size) in enumerate(sizes.items()):
         found = [model.get(image_id, Detections.empty(size)) for model in models]
-        fused[image_id] = _fuse_image(found, size, method, min_iou, weights)
-    return fused
+        xyxy, scores, class_ids = _fuse_image(found, size, method, min_iou, weights)
+        order = np.argsort(-scores, kind="stable")
+        parts.append((np.full(len(order), image), xyxy[order], scores[order], class_ids[order]))
+    images, xyxy, scores, class_ids = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return FusedBoxes(images, xyxy, scores, class_ids)
 
 
 def _fuse_image(
     found: Sequence[Detections], size: ImageSize, method: Method, min_iou: float, weights: Sequence[float] | None
-) -> Detections:
-    carries = [f.scores > 0 for f in found]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Boxes as shares of the image, scores and class ids, by a method that is not wbf."""
+    shares = [1.0] * len(found) if weights is None else weights
+    # Boxes without weight would have nmw divide by 0.
+    carries = [(each.scores > 0) & (share > 0) for each, share in zip(found, shares, strict=True)]
     if not any(mask.any() for mask in carries):
-        return Detections.empty(size)
+        return np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64)
     extent = np.array([size.width, size.height, size.width, size.height], np.float64)
-    boxes = [np.clip(f.xyxy[mask] / extent, 0, 1) for f, mask in zip(found, carries, strict=True)]
-    scores = [f.scores[mask] for f, mask in zip(found, carries, strict=True)]
-    labels = [f.class_ids[mask] for f, mask in zip(found, carries, strict=True)]
     run: dict[Method, Any] = {
-        "wbf": ensemble_boxes.weighted_boxes_fusion,
         "nms": ensemble_boxes.nms,
         "soft-nms": _soft_nms,
         "nmw": ensemble_boxes.non_maximum_weighted,
     }
-    xyxy, values, class_ids = run[method](boxes, scores, labels, weights=weights, iou_thr=min_iou)
-    xyxy = np.clip(np.asarray(xyxy).reshape(-1, 4) * extent, 0, extent).astype(np.float32)
-    kept = has_area(xyxy)
-    values = np.clip(np.asarray(values), 0, 1)
-    order = np.argsort(-values[kept], kind="stable")
-    return Detections(xyxy[kept][order], np.asarray(class_ids)[kept][order].astype(np.int64), values[kept][order], size)
+    xyxy, scores, class_ids = run[method](
+        [np.clip(each.xyxy[mask] / extent, 0, 1) for each, mask in zip(found, carries, strict=True)],
+        [each.scores[mask] for each, mask in zip(found, carries, strict=True)],
+        [each.class_ids[mask] for each, mask in zip(found, carries, strict=True)],
+        weights=weights,
+        iou_thr=min_iou,
+    )
+    return np.asarray(xyxy).reshape(-1, 4), np.asarray(scores), np.asarray(class_ids).astype(np.int64)
+
+
+def _in_pixels(fused: FusedBoxes, sizes: Mapping[str, ImageSize]) -> dict[str, Detections]:
+    """By image id, in the order of `sizes`, which numbers the images; what has no area or no score goes."""
+    extents = _extents(sizes)[fused.images]
+    xyxy = np.clip(fused.xyxy * extents, 0, extents).astype(np.float32)
+    kept = has_area(xyxy) & (fused.scores > 0)
+    xyxy, class_ids = xyxy[kept], fused.class_ids[kept]
+    scores = np.clip(fused.scores[kept], 0, 1).astype(np.float32)
+    places = np.searchsorted(fused.images[kept], np.arange(len(sizes) + 1))
+    return {
+        image_id: Detections(xyxy[start:end], class_ids[start:end], scores[start:end], size)
+        for (image_id, size), (start, end) in zip(sizes.items(), pairwise(places), strict=True)
+    }
+
+
+def _extents(sizes: Mapping[str, ImageSize]) -> NDArray[np.float64]:
+    """Width, height, width, height of every image, f64[images, 4]."""
+    return np.array([(size.width, size.height) * 2 for size in sizes.values()], np.float64)
 
 
 def _soft_nms(
@@ -95,3 +171,25 @@ def _common_size(image_id: str, models: Sequence[Mapping[str, Detections]]) -> I
     if len(sizes) > 1:
         raise FusionError(f"image {image_id}", "size", found=sorted(sizes), expected="one size in all models")
     return sizes.pop()
+
+
+def _check_options(method: Method, min_iou: float, conf_type: ConfType | None, skip_below: float | None) -> None:
+    if method not in get_args(Method):
+        raise FusionError("fusion", "method", found=method, expected=f"one of {', '.join(get_args(Method))}")
+    if not 0 <= min_iou <= 1:
+        raise FusionError("fusion", "min_iou", found=min_iou, expected="a number from 0 to 1")
+    for name, value in (("conf_type", conf_type), ("skip_below", skip_below)):
+        if method != "wbf" and value is not None:
+            raise FusionError("fusion", name, found=value, expected="nothing: only wbf has it")
+    if conf_type is not None and conf_type not in CONF_TYPES:
+        raise FusionError("fusion", "conf_type", found=conf_type, expected=f"one of {', '.join(CONF_TYPES)}")
+
+
+def _check_weights(weights: Sequence[float] | None, models: int) -> None:
+    if weights is None:
+        return
+    if len(weights) != models:
+        raise FusionError("fusion", "weights", found=len(weights), expected=f"{models}, one per model")
+    if not all(0 <= weight <= HEAVIEST for weight in weights) or not any(weights):
+        expected = f"numbers from 0 to {HEAVIEST}, one of them above 0"
+        raise FusionError("fusion", "weights", found=list(weights), expected=expected)

@@ -1,4 +1,4 @@
-"""Fusion of boxes: by hand, and against the library that it wraps."""
+"""Fusion of boxes: by hand, and beside the library."""
 
 import ensemble_boxes
 import numpy as np
@@ -36,6 +36,39 @@ def test_weighted_box_fusion_with_weights_by_hand():
     found = fused(detections([LEFT], [0.9]), detections([RIGHT], [0.3]), weights=[1, 3])
     # Both count .9, so the box is in the middle; the score is (.9 + .9) / 2 * 2 / 4.
     assert as_lists(found) == ([[1, 0, 11, 10]], [0.45])
+
+
+@pytest.mark.parametrize(
+    ("conf_type", "score"),
+    [
+        (None, 1.8 / 4),  # by the sum of the weights
+        ("avg", 1.8 / 4),
+        ("max", 0.8 / 2),  # the highest by the highest weight
+        ("box_and_model_avg", 1.8 / 4 * 3 / 4),  # by the boxes' weights, times the share of the two models
+        ("absent_model_aware_avg", 1.8 / 5),  # by the boxes' weights and the third model's
+    ],
+)
+def test_how_scores_become_one_by_hand(conf_type, score):
+    first, second = detections([LEFT, LEFT], [0.6, 0.4]), detections([RIGHT], [0.4])
+    found = fused(first, second, Detections.empty(SIZE), weights=[1, 2, 1], conf_type=conf_type)
+    # x1 = 2 * .8 / 1.8, the weighted scores being .8, .6 and .4.
+    assert as_lists(found) == ([pytest.approx([1.6 / 1.8, 0, 10 + 1.6 / 1.8, 10], abs=1e-4)], [pytest.approx(score)])
+
+
+def test_more_boxes_than_models_count_as_many_as_models():
+    assert as_lists(fused(detections([LEFT, LEFT], [0.8, 0.4]))) == ([LEFT], [pytest.approx(0.6)])
+
+
+def test_boxes_below_a_score_are_left_out_before_they_fuse():
+    pair = detections([LEFT], [0.9]), detections([RIGHT], [0.3])
+    assert as_lists(fused(*pair, skip_below=0.3)) == ([[0.5, 0, 10.5, 10]], [0.6])
+    assert as_lists(fused(*pair, skip_below=0.31)) == ([LEFT], [0.45])
+    assert len(fused(*pair, skip_below=1)) == 0
+
+
+def test_a_score_above_one_becomes_one():
+    found = fused(detections([LEFT, LEFT], [1, 1]), detections([RIGHT], [0.01]), weights=[3, 1], min_iou=0.7)
+    assert found.scores[0] == 1  # the mean, 3, twice, by the sum of the weights, 4
 
 
 def test_boxes_fuse_above_the_iou_only_and_within_a_class_only():
@@ -87,10 +120,10 @@ def test_non_maximum_weighted_by_hand():
     assert scores == [0.9]
 
 
-def random_detections(rng: np.random.Generator, count: int) -> Detections:
+def random_detections(rng: np.random.Generator, count: int, size: ImageSize = SIZE) -> Detections:
     corners = rng.uniform(0, (150, 60), (count, 2))
     boxes = np.concatenate([corners, corners + rng.uniform(5, 40, (count, 2))], axis=1)
-    return detections(boxes, rng.uniform(0.01, 1, count), rng.integers(0, 2, count))
+    return detections(boxes, rng.uniform(0.01, 1, count), rng.integers(0, 2, count), size)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -117,6 +150,17 @@ def test_fusion_equals_the_library_on_random_boxes(seed):
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_model_of_weight_0_has_no_say(method):
+    without = detections([RIGHT, AWAY, AWAY], [0.5, 0.9, 0.8])
+    assert as_lists(fused(detections([LEFT], [0.9]), without, weights=[1, 0], method=method)) == ([LEFT], [0.9])
+
+
+def test_a_box_without_an_area_is_none():
+    with pytest.raises(ValueError, match="has no area"):
+        detections([[5, 5, 5, 9]], [0.5])
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_nothing_found_stays_nothing_and_zero_scores_carry_no_weight(method):
     empty, worthless = Detections.empty(SIZE), detections([LEFT, RIGHT], [0, 0])
     for models in ((empty,), (empty, empty), (worthless, empty)):
@@ -134,9 +178,43 @@ def test_an_image_that_a_model_lacks_has_no_boxes_from_it():
     assert as_lists(found["b"]) == ([AWAY], [0.3])
 
 
-def test_weights_that_do_not_fit_are_refused():
-    with pytest.raises(FusionError, match=r"^fusion: weights: found 1, expected 2, one per model$"):
-        fused(detections([LEFT], [0.5]), detections([LEFT], [0.5]), weights=[1])
+@pytest.mark.parametrize("method", METHODS)
+def test_images_of_other_sizes_do_not_touch_each_other(method):
+    rng = np.random.default_rng(0)
+    sizes = {name: ImageSize(200 + i, 100) for i, name in enumerate("badc")}
+    models = [{name: random_detections(rng, 12, size) for name, size in sizes.items()} for _ in range(3)]
+    together = fuse(models, method=method, min_iou=0.3)
+    assert list(together) == ["a", "b", "c", "d"]
+    for name, size in sizes.items():
+        alone = fuse([{name: model[name]} for model in models], method=method, min_iou=0.3)[name]
+        assert together[name].size == alone.size == size
+        assert together[name].xyxy.tobytes() == alone.xyxy.tobytes()
+        assert together[name].scores.tobytes() == alone.scores.tobytes()
+        assert together[name].class_ids.tobytes() == alone.class_ids.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"weights": [1]}, "weights: found 1, expected 2, one per model"),
+        ({"weights": [1, -1]}, "weights: found [1, -1], expected numbers from 0 to 1000000, one of them above 0"),
+        ({"weights": [0, 0]}, "weights: found [0, 0], expected numbers from 0 to 1000000, one of them above 0"),
+        ({"weights": [1, np.nan]}, "weights: found [1, nan], expected numbers from 0 to 1000000, one of them above 0"),
+        ({"weights": [1, np.inf]}, "weights: found [1, inf], expected numbers from 0 to 1000000, one of them above 0"),
+        ({"min_iou": 1.1}, "min_iou: found 1.1, expected a number from 0 to 1"),
+        ({"method": "median"}, "method: found median, expected one of wbf, nms, soft-nms, nmw"),
+        (
+            {"conf_type": "mean"},
+            "conf_type: found mean, expected one of avg, max, box_and_model_avg, absent_model_aware_avg",
+        ),
+        ({"method": "nms", "conf_type": "max"}, "conf_type: found max, expected nothing: only wbf has it"),
+        ({"method": "nmw", "skip_below": 0.0}, "skip_below: found 0.0, expected nothing: only wbf has it"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, line):
+    with pytest.raises(FusionError) as refused:
+        fused(detections([LEFT], [0.5]), detections([LEFT], [0.5]), **options)
+    assert str(refused.value) == f"fusion: {line}"
 
 
 def test_models_must_agree_on_the_size():
