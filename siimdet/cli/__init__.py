@@ -15,6 +15,7 @@ from siimdet.cli.messages import refuse
 from siimdet.cli.predictions import explain, fuse, predict, submit
 from siimdet.cli.score import compare, evaluate
 from siimdet.cli.train import train_backbone, train_classifier, train_detector, train_study
+from siimdet.cli.tune import tune
 from siimdet.errors import UserError
 
 __all__ = ["COMMANDS", "app", "run", "spread"]
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain,
     "fuse": fuse,
     "pseudo-label": pseudo_label,
+    "tune": tune,
     "submit": submit,
     "evaluate": evaluate,
     "compare": compare,

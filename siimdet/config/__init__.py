@@ -22,7 +22,7 @@ from siimdet.config.classifier import (
     StudyTraining,
     Task,
 )
-from siimdet.config.coupling import Coupling, NoneExponents, OpacityExponents
+from siimdet.config.coupling import Calibration, Coupling, NoneExponents, OpacityExponents
 from siimdet.config.detector import (
     DetectorTraining,
     FasterRCNNTraining,
@@ -42,6 +42,7 @@ __all__ = [
     "Auxiliary",
     "BackboneTraining",
     "Best",
+    "Calibration",
     "ClassifierPhase",
     "ClassifierTraining",
     "Coupling",

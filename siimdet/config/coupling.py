@@ -2,9 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from siimdet.config.base import Positive, Strict
+from siimdet.config.base import Positive, Probability, Strict
 
 
 class OpacityExponents(Strict):
@@ -16,6 +16,8 @@ class OpacityExponents(Strict):
     """Of 1 - p_negative of the study."""
     image_opacity: Annotated[float, Field(ge=0)] = 0.0
     """Of the image's highest box score."""
+    p_opacity: Annotated[float, Field(ge=0)] = 0.0
+    """Of the probability that the image has a box, by a study run that tells it."""
 
 
 class NoneExponents(Strict):
@@ -25,12 +27,34 @@ class NoneExponents(Strict):
     """Of p_negative of the study."""
     image_opacity: Annotated[float, Field(ge=0)] = 0.0
     """Of 1 minus the image's highest box score."""
+    p_opacity: Annotated[float, Field(ge=0)] = 0.0
+    """Of 1 minus the probability that the image has a box, by a study run that tells it."""
+
+
+class Calibration(Strict):
+    """What becomes of a detector's scores before they are fused."""
+
+    temperature: Positive = 1.0
+    """The logit of a score is divided by it; 1 leaves scores as they are."""
+    knots: tuple[tuple[Probability, Probability], ...] = ()
+    """Instead of a temperature: pairs of score, in rising order, and share of hits, with straight lines between."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Calibration":
+        scores = [score for score, _ in self.knots]
+        if scores != sorted(scores):
+            raise ValueError("found knots in another order, expected rising scores")
+        if self.knots and self.temperature != 1:
+            raise ValueError("found a temperature and knots, expected one of them")
+        return self
 
 
 class Coupling(Strict):
     """How boxes and study probabilities become the rows of a submission."""
 
     kind: Literal["coupling"]
+    calibration: tuple[Calibration, ...] | None = None
+    """One per detector; scores stay as they are where left out."""
     fusion_iou: Annotated[float, Field(gt=0, lt=1)] = 0.55
     """Boxes of different detectors that overlap by more are one."""
     fusion_weights: tuple[Positive, ...] | None = None

@@ -1,20 +1,20 @@
 """From boxes and study probabilities to the rows of a submission.
 
-The exponents are what a coupling file holds, fitted out of fold: nothing is tuned here.
+The exponents are what a coupling file holds, fitted out of fold by siimdet.submission.tune: nothing is tuned here.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from siimdet.config import Coupling
-from siimdet.core.boxes import clip_boxes, has_area, scale_boxes
+from siimdet.config import Calibration, Coupling, NoneExponents, OpacityExponents
 from siimdet.core.types import Detections, ImageRecord, Probabilities
-from siimdet.errors import SubmissionError
-from siimdet.submission.table import CLASSES, IMAGE_SUFFIX, OPACITY_ID, STUDY_SUFFIX, Submission
-
-_NONE_ID = CLASSES.index("none")
-_UNIT = (0.0, 0.0, 1.0, 1.0)
+from siimdet.errors import ConfigError, FusionError
+from siimdet.inference.fusion import fuse
+from siimdet.scoring.calibration import by_knots, by_temperature
+from siimdet.submission.table import OPACITY_ID, Submission
+from siimdet.submission.uncoupled import NONE_ID, Uncoupled, uncoupled_predictions
 
 
 def couple(
@@ -25,59 +25,107 @@ def couple(
     *,
     file: str,
     ids: Sequence[str] | None = None,
+    opacity: Probabilities | None = None,
 ) -> Submission:
-    """A submission for the images of `records` and their studies.
+    """A submission for the images of `records` and their studies, by coupled_submission.
 
-    opacity = score^own (1 - p_negative)^not_negative p_opacity^image_opacity, and none = p_negative^own
-    (1 - p_opacity)^image_opacity, where p_opacity is the image's highest box score. Boxes go from stored
-    to original pixels. Rows come in the order of `ids`, those of a sample file, or sorted.
-    Raises: SubmissionError if `ids` are not exactly those of the records.
+    `boxes` by image id are in stored pixels, the submission's in original ones. `opacity` f32[I, 1], keyed by image
+    id, is the study run's probability that the image has a box. Rows come in the order of `ids`, those of a sample
+    file, or sorted.
+    Raises: SubmissionError if `ids` are not exactly those of the records; ConfigError as coupled_submission.
     """
-    if len(studies.keys) != len(set(studies.keys)):
-        raise ValueError("a study twice in the probabilities")
-    study_rows = dict(zip(studies.keys, studies.values.astype(np.float64), strict=True))
-    rows: dict[str, list[tuple[int, float, Sequence[float]]]] = {}
-    for record in sorted(records, key=lambda record: record.image_id):
-        probabilities = study_rows[record.study_id]
-        rows[record.study_id + STUDY_SUFFIX] = [(k, float(p), _UNIT) for k, p in enumerate(probabilities)]
-        found = boxes.get(record.image_id, Detections.empty(record.stored))
-        rows[record.image_id + IMAGE_SUFFIX] = _image_row(record, found, float(probabilities[0]), coupling)
-    ordered = _order(rows.keys(), ids, file)
-    flat = [(row, *prediction) for row, key in enumerate(ordered) for prediction in rows[key]]
+    columns = uncoupled_predictions(records, boxes, studies, file=file, ids=ids, opacity=opacity)
+    return coupled_submission(columns, coupling)
+
+
+def fused_boxes(models: Sequence[Mapping[str, Detections]], coupling: Coupling) -> dict[str, Detections]:
+    """The boxes of several detectors as one, by image id: calibrated, weighted box fusion, NMS where asked for.
+
+    Raises: FusionError as siimdet.inference.fusion.fuse, or for another number of calibrations than detectors.
+    """
+    if coupling.calibration is not None:
+        if len(coupling.calibration) != len(models):
+            expected = f"{len(models)}, one per detector"
+            raise FusionError("coupling", "calibration", found=len(coupling.calibration), expected=expected)
+        models = [_calibrated(*pair) for pair in zip(models, coupling.calibration, strict=True)]
+    fused = fuse(models, min_iou=coupling.fusion_iou, weights=coupling.fusion_weights)
+    return fused if coupling.nms_iou is None else fuse([fused], method="nms", min_iou=coupling.nms_iou)
+
+
+def coupled_submission(columns: Uncoupled, coupling: Coupling) -> Submission:
+    """Put the exponents to the columns; in a row `none` comes before the boxes.
+
+    Raises: ConfigError for an exponent of p_opacity where nothing tells it.
+    """
+    images, boxes = len(columns.image_rows), len(columns.box_scores)
+    rows = np.concatenate([columns.study_rows, columns.image_rows, columns.image_rows[columns.box_images]])
+    order = np.argsort(rows, kind="stable")
+    classes = [columns.study_classes, np.full(images, NONE_ID), np.full(boxes, OPACITY_ID)]
+    scores = [
+        columns.study_scores,
+        none_scores(columns, coupling.none),
+        opacity_scores(columns, coupling.opacity),
+    ]
+    unit = np.tile([0.0, 0.0, 1.0, 1.0], (len(rows) - boxes, 1))
     return Submission(
-        file=file,
-        ids=tuple(ordered),
-        rows=np.array([row for row, *_ in flat], np.int64),
-        class_ids=np.array([class_id for _, class_id, *_ in flat], np.int64),
-        scores=np.array([score for _, _, score, _ in flat], np.float64),
-        xyxy=np.array([box for *_, box in flat], np.float64).reshape(-1, 4),
+        file=columns.file,
+        ids=columns.ids,
+        rows=rows[order],
+        class_ids=np.concatenate(classes)[order],
+        scores=np.concatenate(scores)[order],
+        xyxy=np.concatenate([unit, columns.xyxy])[order],
     )
 
 
-def _image_row(
-    record: ImageRecord, found: Detections, p_negative: float, coupling: Coupling
-) -> list[tuple[int, float, Sequence[float]]]:
-    p_opacity = float(found.scores.max()) if len(found) else 0.0
-    none = coupling.none
-    row: list[tuple[int, float, Sequence[float]]] = [
-        (_NONE_ID, p_negative**none.own * (1 - p_opacity) ** none.image_opacity, _UNIT)
-    ]
-    opacity = coupling.opacity
-    factor = (1 - p_negative) ** opacity.not_negative * p_opacity**opacity.image_opacity
-    # Six decimals, as they are written: a box may not reach past the border by a rounding of its scale.
-    xyxy = np.round(clip_boxes(scale_boxes(found.xyxy, record.stored, record.original), record.original), 6)
-    for box, score in zip(xyxy[has_area(xyxy)], found.scores[has_area(xyxy)], strict=True):
-        row.append((OPACITY_ID, float(score) ** opacity.own * factor, box.tolist()))
-    return row
+def opacity_scores(columns: Uncoupled, exponents: OpacityExponents) -> NDArray[np.float64]:
+    """f64[N] of boxes: score^own (1 - p_negative)^not_negative highest^image_opacity p_opacity^p_opacity."""
+    return _product(opacity_factors(columns), exponents.model_dump(), "opacity")
 
 
-def _order(keys: Collection[str], ids: Sequence[str] | None, file: str) -> list[str]:
-    if ids is None:
-        return sorted(keys)
-    missing = sorted(set(ids) - set(keys))
-    surplus = sorted(set(keys) - set(ids))
-    if missing:
-        raise SubmissionError(file, missing[0], found="no such image or study in the data", expected="every sample id")
-    if surplus:
-        raise SubmissionError(file, surplus[0], found="an id that the sample lacks", expected="the sample's ids only")
-    return list(ids)
+def none_scores(columns: Uncoupled, exponents: NoneExponents) -> NDArray[np.float64]:
+    """f64[I] of images: p_negative^own (1 - highest)^image_opacity (1 - p_opacity)^p_opacity."""
+    return _product(none_factors(columns), exponents.model_dump(), "none")
+
+
+def opacity_factors(columns: Uncoupled) -> dict[str, NDArray[np.float64]]:
+    """What a box's confidence is a product of, f64[N] by the exponent's name; without p_opacity where it is unknown."""
+    images = {"not_negative": 1 - columns.p_negative, "image_opacity": columns.highest}
+    if columns.p_opacity is not None:
+        images["p_opacity"] = columns.p_opacity
+    return {"own": columns.box_scores, **{name: values[columns.box_images] for name, values in images.items()}}
+
+
+def none_factors(columns: Uncoupled) -> dict[str, NDArray[np.float64]]:
+    """What the confidence of `none` is a product of, f64[I], as opacity_factors."""
+    factors = {"own": columns.p_negative, "image_opacity": 1 - columns.highest}
+    return factors if columns.p_opacity is None else {**factors, "p_opacity": 1 - columns.p_opacity}
+
+
+def _calibrated(model: Mapping[str, Detections], calibration: Calibration) -> Mapping[str, Detections]:
+    """The boxes of a detector with their scores calibrated."""
+    if not calibration.knots and calibration.temperature == 1:
+        return model
+    scores = np.concatenate([np.zeros(0, np.float32), *(boxes.scores for boxes in model.values())])
+    if calibration.knots:
+        values = by_knots(scores, calibration.knots)
+    else:
+        values = by_temperature(scores, calibration.temperature)
+    parts = np.split(values, np.cumsum([len(boxes) for boxes in model.values()])[:-1])
+    return {
+        image_id: Detections(boxes.xyxy, boxes.class_ids, part, boxes.size)  # type: ignore[arg-type]
+        for (image_id, boxes), part in zip(model.items(), parts, strict=True)
+    }
+
+
+def _product(
+    factors: Mapping[str, NDArray[np.float64]], exponents: Mapping[str, float], field: str
+) -> NDArray[np.float64]:
+    for name, exponent in exponents.items():
+        if exponent and name not in factors:
+            found = f"{exponent:g}, of a study run that does not tell it"
+            raise ConfigError("coupling", f"{field}.{name}", found=found, expected="0, or a run with auxiliary.opacity")
+    product = np.ones(len(factors["own"]))
+    for name, values in factors.items():
+        if exponents[name]:
+            product *= values ** exponents[name]
+    return product

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from siimdet.config import Coupling, NoneExponents, OpacityExponents
-from siimdet.core.labels import STUDY
+from siimdet.config import Calibration, Coupling, NoneExponents, OpacityExponents
+from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import Detections, ImageRecord, ImageSize, Probabilities
-from siimdet.errors import SubmissionError
-from siimdet.submission.coupling import couple
+from siimdet.errors import ConfigError, FusionError, SubmissionError
+from siimdet.submission.coupling import couple, coupled_submission, fused_boxes
 from siimdet.submission.table import CLASSES, Submission
+from siimdet.submission.uncoupled import uncoupled_submission
 
 STORED, ORIGINAL = ImageSize(100, 50), ImageSize(300, 200)
 STUDIES = Probabilities(("s1", "s2"), [[0.2, 0.5, 0.2, 0.1], [0.9, 0.05, 0.03, 0.02]], STUDY)
@@ -59,6 +60,91 @@ def test_the_winners_exponents_by_hand():
     assert second == pytest.approx(0.5**0.7 * 0.8**0.2 * 0.8**0.1, rel=1e-6)
     # An image without boxes: p_opacity is 0.
     assert row(given, "c_image") == [("none", pytest.approx(0.9**0.8, rel=1e-6), [0, 0, 1, 1])]
+
+
+def test_a_study_run_may_tell_how_probable_a_box_is():
+    coupling = Coupling(
+        kind="coupling", opacity=OpacityExponents(own=0.5, p_opacity=0.5), none=NoneExponents(own=0.2, p_opacity=0.8)
+    )
+    opacity = Probabilities(("c", "b", "a"), [[0.0], [0.5], [0.64]], OPACITY)
+    given = submission(coupling, opacity=opacity)
+    none, best, second = (score for _, score, _ in row(given, "a_image"))
+    assert none == pytest.approx(0.2**0.2 * 0.36**0.8, rel=1e-6)
+    assert (best, second) == (pytest.approx(0.8**0.5 * 0.8, rel=1e-6), pytest.approx(0.5**0.5 * 0.8, rel=1e-6))
+    assert row(given, "c_image") == [("none", pytest.approx(0.9**0.2, rel=1e-6), [0, 0, 1, 1])]
+    expected = r"coupling: none.p_opacity: found 0.8, of a study run that does not tell it, expected 0, or a run with"
+    with pytest.raises(ConfigError, match=expected):
+        submission(coupling.model_copy(update={"opacity": OpacityExponents()}))
+
+
+def test_a_submission_is_coupled_anew_from_its_own_confidences():
+    plain = submission()
+    again = uncoupled_submission(plain, {"a": "s1", "b": "s1", "c": "s2"})
+    assert again.p_opacity == pytest.approx([0.8, 0.8, 0.1])  # 1 - none
+    assert again.highest == pytest.approx([0.8, 0, 0])
+    same = coupled_submission(again, Coupling(kind="coupling"))
+    assert same.ids == plain.ids
+    for column in ("rows", "class_ids", "scores", "xyxy"):
+        assert np.array_equal(getattr(same, column), getattr(plain, column)), column
+    halved = coupled_submission(again, Coupling(kind="coupling", opacity=OpacityExponents(own=0.5, p_opacity=0.5)))
+    assert [score for _, score, _ in row(halved, "a_image")] == pytest.approx([0.2, 0.8, (0.5 * 0.8) ** 0.5])
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        ("s1_study", "line 2, 'a_image': found no row for s1_study, expected the row of the image's study"),
+        ("a_image none", "line 2, 'a_image': found 0 predictions of none, expected one"),
+        ("s2_study negative", "line 6, 's2_study': found 0 predictions of negative, expected one"),
+    ],
+)
+def test_a_submission_without_what_the_exponents_need_is_refused(left_out, words):
+    plain = submission()
+    key, _, name = left_out.partition(" ")
+    keep = np.array(
+        [
+            plain.ids[r] != key or CLASSES.names[c] not in (name or CLASSES.names)
+            for r, c in zip(plain.rows, plain.class_ids, strict=True)
+        ]
+    )
+    ids = plain.ids if name else tuple(i for i in plain.ids if i != key)
+    rows = [ids.index(plain.ids[r]) for r in plain.rows[keep]]
+    cut = Submission("s.csv", ids, np.array(rows), plain.class_ids[keep], plain.scores[keep], plain.xyxy[keep])
+    with pytest.raises(SubmissionError, match=words):
+        uncoupled_submission(cut, {"a": "s1", "b": "s1", "c": "s2"})
+
+
+def test_boxes_of_detectors_are_fused_as_the_coupling_says():
+    models = [
+        {"a": Detections([[0, 0, 10, 10]], [0], [0.8], STORED)},
+        {"a": Detections([[2, 0, 12, 10]], [0], [0.4], STORED)},  # IoU 2/3
+    ]
+    apart = fused_boxes(models, Coupling(kind="coupling", fusion_iou=0.7))["a"]
+    assert apart.scores.tolist() == pytest.approx([0.4, 0.2])
+    weighted = fused_boxes(models, Coupling(kind="coupling", fusion_iou=0.6, fusion_weights=(3, 1)))["a"]
+    assert weighted.scores.tolist() == pytest.approx([0.7])
+    best = fused_boxes(models, Coupling(kind="coupling", fusion_iou=0.7, nms_iou=0.6))["a"]
+    assert best.scores.tolist() == pytest.approx([0.4])
+
+
+def test_scores_are_calibrated_before_boxes_are_fused():
+    models = [
+        {"a": Detections([[0, 0, 10, 10]], [0], [0.8], STORED), "b": Detections.empty(STORED)},
+        {"a": Detections([[0, 0, 10, 10]], [0], [0.4], STORED)},
+    ]
+    # Odds of 4 become 2; .4 lies halfway between two knots.
+    rules = (Calibration(temperature=2), Calibration(knots=((0.3, 0.0), (0.5, 0.2))))
+    fused = fused_boxes(models, Coupling(kind="coupling", calibration=rules))
+    assert fused["a"].scores.tolist() == pytest.approx([(2 / 3 + 0.1) / 2])
+    with pytest.raises(FusionError, match=r"^coupling: calibration: found 1, expected 2, one per detector$"):
+        fused_boxes(models, Coupling(kind="coupling", calibration=rules[:1]))
+
+
+def test_knots_rise_and_stand_alone():
+    with pytest.raises(ValueError, match="expected rising scores"):
+        Calibration(knots=((0.5, 0.1), (0.3, 0.2)))
+    with pytest.raises(ValueError, match="expected one of them"):
+        Calibration(temperature=2, knots=((0.3, 0.2),))
 
 
 def test_certain_probabilities_are_no_trouble():

@@ -1,0 +1,124 @@
+"""`tune`: a coupling fitted on out-of-fold predictions, and what it gains where it was not fitted.
+
+Patients are divided into folds of our own. For each one a coupling is fitted on the others and applied to it; these
+held-out rows, pooled, are one submission, scored once. The gain over the default is paired: both are scored on the
+same resamples of patients. What is written was fitted on all rows, if the gain's interval lies above 0.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from siimdet.config import Coupling
+from siimdet.core.types import Split
+from siimdet.data.splits import assign_folds
+from siimdet.errors import SubmissionError
+from siimdet.scoring.bootstrap import LEVEL, Resamples, percentile_interval
+from siimdet.submission.coupling import coupled_submission
+from siimdet.submission.evidence import Evidence
+from siimdet.submission.fitting import DEFAULT, CalibrationKind, Fitter
+from siimdet.submission.pooling import pooled_rows
+from siimdet.submission.score import resampled_score, score_submission
+from siimdet.submission.table import CLASSES, Submission
+from siimdet.submission.units import SEED
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tuned:
+    """The coupling to use, those of the folds, and the pooled submission of what these do to the held-out rows."""
+
+    coupling: Coupling
+    of_folds: tuple[Coupling, ...]
+    pooled: Submission
+    figures: dict[str, Any]
+    """default, out_of_sample, in_sample and, of a file, submitted: AP by class and mAP. gain, its interval, verdict."""
+
+
+def tune(
+    evidence: Evidence,
+    *,
+    folds: int,
+    samples: int,
+    calibrate: CalibrationKind | None = None,
+    always: bool = False,
+    file: Path | str = "tune",
+    progress: Callable[[int, int], None] | None = None,
+) -> Tuned:
+    """Fit a coupling and measure its gain out of sample.
+
+    With `calibrate` each detector's scores are calibrated first, fitted on the same rows as all else. The default is
+    chosen where the interval of the gain, over `samples` resamples of patients, holds 0 or lies below it, unless
+    `always`. `file` is the name that errors carry; `progress` is called with (done, total) fits.
+    Raises: SubmissionError with fewer patients than folds, or to calibrate what has no detectors.
+    """
+    if calibrate is not None and not evidence.detectors:
+        raise SubmissionError(file, "--calibrate", found="boxes of no one detector", expected="--boxes FILE...")
+    fold_of = _folds(evidence, folds, file)
+    fitter = Fitter(evidence, fold_of, calibrate=calibrate)
+    *of_folds, fitted = _fits(fitter, [*range(folds), None], progress)
+    default = applied(evidence, DEFAULT)
+    pooled = pooled_rows(default, [applied(evidence, one) for one in of_folds], fold_of)
+    gain, interval = _gain(evidence, pooled, default, samples)
+    sure = interval is not None and interval[0] > 0
+    submissions = {"default": default, "in_sample": applied(evidence, fitted), "out_of_sample": pooled}
+    if evidence.submitted is not None:
+        submissions["submitted"] = evidence.submitted
+    figures = {name: _ap(evidence, submission) for name, submission in submissions.items()}
+    said = {"verdict": "gain" if sure else "none", "written": "fitted" if sure or always else "default"}
+    drawn = {"patients": len(set(evidence.patients)), "samples": samples, "level": LEVEL}
+    figures |= {"gain": gain, "interval": interval, **said, "folds": folds, **drawn}
+    return Tuned(fitted if sure or always else DEFAULT, tuple(of_folds), pooled, figures)
+
+
+def applied(evidence: Evidence, coupling: Coupling) -> Submission:
+    """The submission that a coupling makes of the predictions."""
+    return coupled_submission(evidence.columns(coupling), coupling)
+
+
+def _fits(
+    fitter: Fitter, parts: Sequence[int | None], progress: Callable[[int, int], None] | None
+) -> Iterator[Coupling]:
+    """The coupling without each of the folds in `parts`."""
+    for done, held_out in enumerate(parts, start=1):
+        yield fitter.fit(held_out)
+        if progress is not None:
+            progress(done, len(parts))
+
+
+def _folds(evidence: Evidence, folds: int, file: Path | str) -> NDArray[np.int64]:
+    """Fold of every row, i64[R]: patients divided, the six classes balanced."""
+    ids, patients = evidence.truth.ids, evidence.patients
+    if len(set(patients)) < max(folds, 2):
+        raise SubmissionError(file, "--folds", found=f"rows of {len(set(patients))} patients", expected="one per fold")
+    class_of = dict(zip(evidence.truth.boxes.images.tolist(), evidence.truth.boxes.class_ids.tolist(), strict=True))
+    train: Split = "train"
+    numbered = assign_folds(
+        dict(zip(ids, patients, strict=True)),
+        {key: CLASSES.names[class_of[row]] for row, key in enumerate(ids)},
+        dict.fromkeys(ids, train),
+        folds=folds,
+        seed=SEED,
+    )
+    return np.array([numbered[key] for key in ids], np.int64)
+
+
+def _gain(
+    evidence: Evidence, pooled: Submission, default: Submission, samples: int
+) -> tuple[float, list[float] | None]:
+    """Difference of the two mAPs, and its interval over resamples of patients that both share."""
+    patient_of = dict(zip(evidence.truth.ids, evidence.patients, strict=True))
+    means, scores = [], []
+    for submission in (pooled, default):
+        resamples = Resamples.of([patient_of[key] for key in submission.ids], samples=samples, seed=SEED)
+        means.append(resampled_score(submission, evidence.truth, resamples).values["mAP"])
+        scores.append(_ap(evidence, submission)["mAP"])
+    return scores[0] - scores[1], percentile_interval(means[0] - means[1])
+
+
+def _ap(evidence: Evidence, submission: Submission) -> dict[str, Any]:
+    voc = score_submission(submission, evidence.truth).voc
+    return {**voc.ap, "mAP": voc.mean_ap}

@@ -1,0 +1,294 @@
+"""tune: a planted optimum is found out of sample, a gain that is none is said to be none, and what is refused."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from siimdet.cli import run
+from siimdet.config import Coupling, NoneExponents
+from siimdet.config_file import load_config
+from siimdet.core.labels import OPACITY, STUDY
+from siimdet.core.types import BoxLabels, Detections, ImageRecord, ImageSize, Probabilities
+from siimdet.data.coco import write_detections
+from siimdet.data.manifest import read_dataset, write_dataset
+from siimdet.data.table import write_table
+from siimdet.errors import SubmissionError
+from siimdet.imaging.png import write_png
+from siimdet.submission.evidence import Evidence, prediction_evidence
+from siimdet.submission.file import read_submission, write_submission
+from siimdet.submission.fitting import DEFAULT
+from siimdet.submission.score import score_submission
+from siimdet.submission.truth import make_truth
+from siimdet.submission.tune import Tuned, applied, tune
+
+SIZE = ImageSize(200, 200)
+PLANTED = Coupling(
+    kind="coupling",
+    fusion_iou=0.75,
+    fusion_weights=(1.0, 0.1),
+    study_from_images="opacity",
+    none=NoneExponents(own=0, image_opacity=1),
+)
+"""What suits the phantoms best: see `phantoms`."""
+
+
+@dataclass(frozen=True)
+class Phantoms:
+    """Two images a study, two studies a patient, with what two detectors and a study model say of them."""
+
+    records: list[ImageRecord]
+    boxes: dict[str, list[list[float]]]
+    labels: dict[str, str]
+    models: tuple[dict[str, Detections], dict[str, Detections]]
+    classes: Probabilities
+    opacity: Probabilities
+
+    def evidence(self) -> Evidence:
+        truth = make_truth({record.image_id: record.study_id for record in self.records}, self.boxes, self.labels)
+        return prediction_evidence(
+            self.records, truth, self.models, self.classes, opacity=self.opacity, file="phantoms"
+        )
+
+
+def phantoms(studies: int, seed: int) -> Phantoms:
+    """Truths come in pairs that overlap by .63: an IoU of .55 fuses them. The second detector's scores tell nothing.
+
+    One image of a study holds its boxes and its class; the other is a confident guess, which a mean or maximum takes
+    in. `opacity` tells which is which.
+    """
+    rng = np.random.default_rng(seed)
+    records, boxes, labels, values, opacity = [], {}, {}, [], []
+    models: tuple[dict, dict] = ({}, {})
+    for number in range(studies):
+        class_id, shown = int(rng.integers(4)), int(rng.integers(2))
+        labels[f"s{number}"] = STUDY.names[class_id]
+        for i in range(2):
+            image = f"i{number}_{i}"
+            path = f"images/{image}.png"
+            label = np.eye(4, dtype=np.float32)[class_id]
+            records.append(ImageRecord(image, f"s{number}", f"p{number // 2}", path, SIZE, SIZE, label, "train"))
+            x, y = rng.uniform(10, 90, 2)
+            boxes[image] = [[x, y, x + 80, y + 80], [x + 18, y, x + 98, y + 80]] if class_id and i == shown else []
+            for model, spread in zip(models, (0.1, None), strict=True):
+                model[image] = found(rng, boxes[image], spread)
+            logits = rng.normal(0, 2, 4)
+            if i == shown:
+                logits = rng.normal(0, 1, 4) + 2.5 * np.eye(4)[class_id]
+            values.append(np.exp(logits) / np.exp(logits).sum())
+            opacity.append([rng.uniform(0.4, 1) if boxes[image] else rng.uniform(0, 0.6 if i == shown else 0.3)])
+    keys = tuple(record.image_id for record in records)
+    return Phantoms(
+        records, boxes, labels, models, Probabilities(keys, values, STUDY), Probabilities(keys, opacity, OPACITY)
+    )
+
+
+def found(rng: np.random.Generator, truth: list[list[float]], spread: float | None) -> Detections:
+    """The truth off by a pixel or two, and false boxes of lower scores; without `spread`, scores are noise."""
+    false = [[*corner, *(corner + 60)] for corner in rng.uniform(0, 140, (2, 2))]
+    xyxy = np.array([*(np.array(box) + rng.normal(0, 1.5, 4) for box in truth), *false])
+    means = np.array([0.6] * len(truth) + [0.3] * len(false))
+    scores = rng.uniform(0, 1, len(means)) if spread is None else np.clip(rng.normal(means, spread), 0.01, 1)
+    return Detections(np.clip(xyxy, 0, 200), [0] * len(xyxy), scores, SIZE)
+
+
+def mean_ap(evidence: Evidence, coupling: Coupling) -> float:
+    return score_submission(applied(evidence, coupling), evidence.truth).as_dict()["mAP"]
+
+
+@pytest.fixture(scope="module")
+def planted() -> Phantoms:
+    return phantoms(60, seed=0)
+
+
+@pytest.fixture(scope="module")
+def tuned(planted) -> Tuned:
+    return tune(planted.evidence(), folds=3, samples=100)
+
+
+def test_most_of_a_planted_gain_is_recovered_out_of_sample(planted, tuned):
+    evidence = planted.evidence()
+    default, best = mean_ap(evidence, DEFAULT), mean_ap(evidence, PLANTED)
+    # Every part of the plant counts.
+    for part in ("fusion_iou", "fusion_weights", "study_from_images"):
+        without = PLANTED.model_copy(update={part: getattr(DEFAULT, part)})
+        assert mean_ap(evidence, without) < best - 0.01, part
+    assert tuned.figures["default"]["mAP"] == default
+    assert tuned.figures["gain"] >= 0.8 * (best - default)
+    assert tuned.figures["interval"][0] > 0.05
+    assert (tuned.figures["verdict"], tuned.figures["written"]) == ("gain", "fitted")
+    assert tuned.coupling.study_from_images == "opacity"
+    assert tuned.coupling.fusion_iou > 0.63
+    first, second = tuned.coupling.fusion_weights or (0, 0)
+    assert first > 2 * second
+
+
+def test_the_gain_is_that_of_rows_that_no_fold_was_fitted_on(planted, tuned):
+    evidence = planted.evidence()
+    assert len(tuned.of_folds) == 3
+    assert sorted(tuned.pooled.ids) == sorted(evidence.truth.ids)
+    score = score_submission(tuned.pooled, evidence.truth).as_dict()
+    assert tuned.figures["out_of_sample"]["mAP"] == score["mAP"]
+    assert tuned.figures["gain"] == score["mAP"] - tuned.figures["default"]["mAP"]
+
+
+def without_information(studies: int) -> Evidence:
+    """One detector, no probability of a box, classes at random: nothing to gain but by chance."""
+    rng = np.random.default_rng(1)
+    base = phantoms(studies, seed=1)
+    noise = rng.dirichlet(np.ones(4), len(base.records))
+    model = {image: Detections([[0, 0, 9, 9]], [0], [rng.uniform(0.1, 1)], SIZE) for image in base.boxes}
+    truth = make_truth({record.image_id: record.study_id for record in base.records}, base.boxes, base.labels)
+    classes = Probabilities(tuple(base.boxes), noise, STUDY)
+    return prediction_evidence(base.records, truth, [model], classes, file="noise")
+
+
+def test_a_gain_that_may_be_none_is_said_to_be_none_and_the_default_is_kept():
+    evidence = without_information(40)
+    tuned = tune(evidence, folds=3, samples=100)
+    low, high = tuned.figures["interval"]
+    assert low <= 0 <= high
+    assert (tuned.figures["verdict"], tuned.figures["written"]) == ("none", "default")
+    assert tuned.coupling == DEFAULT
+    asked = tune(evidence, folds=3, samples=100, always=True)
+    assert (asked.figures["verdict"], asked.figures["written"]) == ("none", "fitted")
+    assert mean_ap(evidence, asked.coupling) == asked.figures["in_sample"]["mAP"] >= tuned.figures["default"]["mAP"]
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+def test_detectors_are_calibrated_fold_by_fold(kind):
+    evidence = phantoms(24, seed=2).evidence()
+    tuned = tune(evidence, folds=2, samples=100, calibrate=kind, always=True)
+    couplings = [*tuned.of_folds, tuned.coupling]
+    assert len({coupling.calibration for coupling in couplings}) == 3
+    for coupling in couplings:
+        honest, noise = coupling.calibration or ()
+        if kind == "temperature":
+            assert honest.temperature < 1 < noise.temperature
+        else:
+            assert (honest.knots[0][1], honest.knots[-1][1]) == (0, 1)
+            assert noise.temperature == honest.temperature == 1
+    assert tuned.figures["gain"] > 0.05
+
+
+def test_a_submission_has_no_detectors_to_calibrate(tmp_path, planted, capsys):
+    options = tables(tmp_path, planted)
+    assert run(["tune", *options, "--out", str(tmp_path / "c.yaml"), "--calibrate", "isotonic"]) == 2
+    assert "s.csv: --calibrate: found boxes of no one detector, expected --boxes FILE..." in capsys.readouterr().err
+
+
+def test_there_must_be_a_patient_for_each_fold():
+    with pytest.raises(SubmissionError, match=r"^oof.csv: --folds: found rows of 2 patients, expected one per fold$"):
+        tune(phantoms(4, seed=0).evidence(), folds=3, samples=100, file="oof.csv")
+
+
+@pytest.fixture
+def on_disk(tmp_path, planted) -> Path:
+    """The phantoms as a data set with prediction files beside it."""
+    root = tmp_path / "data"
+    for record in planted.records:
+        write_png(root / record.path, np.zeros((SIZE.height, SIZE.width), np.uint8))
+    boxes = {image: BoxLabels(xyxy, [0] * len(xyxy), SIZE) for image, xyxy in planted.boxes.items()}
+    write_dataset(root, planted.records, boxes, source="siim", labels=STUDY, classes=OPACITY, bit_depth=8, details={})
+    data = read_dataset(root)
+    for number, model in enumerate(planted.models):
+        write_detections(tmp_path / f"{number}.json", data, model)
+    rows = np.hstack([planted.classes.values, planted.opacity.values]).tolist()
+    header = ("image_id", *STUDY.names, "opacity")
+    write_table(
+        tmp_path / "study.csv", header, [(key, *row) for key, row in zip(planted.classes.keys, rows, strict=True)]
+    )
+    return tmp_path
+
+
+def test_files_are_tuned_into_a_coupling_that_submit_reads(on_disk, planted, tuned, capsys):
+    files = [str(on_disk / name) for name in ("0.json", "1.json")]
+    out = on_disk / "coupling.yaml"
+    command = ["tune", "--dataset", str(on_disk / "data"), "--boxes", *files, "--study", str(on_disk / "study.csv")]
+    assert run([*command, "--out", str(out), "--folds", "3", "--bootstrap", "100", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    written = load_config(out, kinds=("coupling",))
+    assert written.model_dump(mode="json") == result["coupling"]
+    assert written == tuned.coupling
+    assert result["gain"] == tuned.figures["gain"]
+    submission = on_disk / "submission.csv"
+    command[0] = "submit"
+    assert run([*command, "--coupling", str(out), "--out", str(submission)]) == 0
+    score = score_submission(read_submission(submission), planted.evidence().truth).as_dict()
+    assert score["mAP"] == pytest.approx(result["in_sample"]["mAP"], abs=1e-12)
+    assert out.read_text().startswith(f"# siimdet tune: gain out of sample {result['gain']:+.4f} (")
+
+
+def test_boxes_and_study_file_must_be_of_the_same_images(on_disk, capsys):
+    lines = (on_disk / "study.csv").read_text().splitlines(keepends=True)
+    (on_disk / "study.csv").write_text("".join(lines[:-1]))
+    command = ["tune", "--dataset", str(on_disk / "data"), "--boxes", str(on_disk / "0.json")]
+    assert run([*command, "--study", str(on_disk / "study.csv"), "--out", str(on_disk / "c.yaml")]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("found boxes of 'i59_1' (1 other images), expected only those of the study file's 119\n")
+    assert error.count("\n") == 1
+    assert not (on_disk / "c.yaml").exists()
+
+
+def tables(folder: Path, planted: Phantoms, *, patients: str | None = None) -> list[str]:
+    """A submission of the phantoms and the competition's tables of them; the options that name these."""
+    evidence = planted.evidence()
+    write_submission(folder / "s.csv", applied(evidence, PLANTED.model_copy(update={"none": DEFAULT.none})))
+    images = []
+    for record in planted.records:
+        corners = np.array(planted.boxes[record.image_id]).reshape(-1, 4).tolist()
+        cells = [{"x": x1, "y": y1, "width": x2 - x1, "height": y2 - y1} for x1, y1, x2, y2 in corners]
+        images.append((f"{record.image_id}_image", str(cells) if cells else "", "", record.study_id))
+    write_table(folder / "image.csv", ("id", "boxes", "label", "StudyInstanceUID"), images)
+    columns = ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance")
+    studies = [(f"{study}_study", *(int(name == own) for own in STUDY.names)) for study, name in planted.labels.items()]
+    write_table(folder / "study_level.csv", ("id", *columns), studies)
+    rows = [(patients or r.patient_id, r.study_id, r.image_id) for r in planted.records]
+    write_table(folder / "meta.csv", ("patientid", "studyid", "imageid"), rows)
+    names = {"submission": "s", "image-level": "image", "study-level": "study_level", "patients": "meta"}
+    return [word for name, stem in names.items() for word in (f"--{name}", str(folder / f"{stem}.csv"))]
+
+
+def test_a_submission_is_tuned_by_its_exponents_alone(tmp_path, planted, capsys):
+    options = tables(tmp_path, planted)
+    out = tmp_path / "coupling.yaml"
+    assert run(["tune", *options, "--out", str(out), "--folds", "3", "--bootstrap", "100"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[0].split() == ["AP", "submitted", "default", "in", "sample", "out", "of", "sample"]
+    written = load_config(out, kinds=("coupling",))
+    assert written.none.image_opacity > 0
+    assert written.none.own + written.none.image_opacity + written.none.p_opacity == pytest.approx(1)
+    assert written.model_copy(update={"none": DEFAULT.none, "opacity": DEFAULT.opacity}) == DEFAULT
+
+
+def test_a_submission_needs_its_patients(tmp_path, planted, capsys):
+    options = tables(tmp_path, planted)
+    (tmp_path / "meta.csv").write_text("patientid,studyid,imageid\np0,s0,i0_0\np1,s0,i0_1\n")
+    assert run(["tune", *options, "--out", str(tmp_path / "c.yaml")]) == 2
+    assert "meta.csv:3: patientid: found p1 of s0_study, expected p0, as before" in capsys.readouterr().err
+    (tmp_path / "meta.csv").write_text("patientid,studyid,imageid\np0,s0,i0_0\np0,s0,i0_1\n")
+    assert run(["tune", *options, "--out", str(tmp_path / "c.yaml")]) == 2
+    assert "expected the patient of every row" in capsys.readouterr().err
+
+
+@pytest.mark.real_data
+def test_real_predictions_cost_nothing_out_of_sample(shared_data, tmp_path, capsys):
+    siim = shared_data / "siim"
+    files = {
+        "--submission": shared_data / "siim_oof" / "submission.csv",
+        "--image-level": siim / "train_image_level.csv",
+        "--study-level": siim / "train_study_level.csv",
+        "--patients": siim / "train_meta.csv",
+    }
+    options = [word for name, path in files.items() for word in (name, str(path))]
+    assert run(["tune", *options, "--out", str(tmp_path / "c.yaml"), "--bootstrap", "100", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert round(found["submitted"]["mAP"], 6) == 0.621253
+    assert round(found["default"]["mAP"], 6) == 0.621597
+    assert -0.002 <= found["gain"] <= found["in_sample"]["mAP"] - found["default"]["mAP"]
+    low, high = found["interval"]
+    assert low < found["gain"] < high
+    assert (found["folds"], found["patients"]) == (5, 2309)
+    assert found["verdict"] == ("gain" if low > 0 else "none")
