@@ -4,34 +4,22 @@ Boxes are in the pixels of the DICOM file (Rows x Columns); a reduced copy needs
 Source: https://www.kaggle.com/c/siim-covid19-detection/data
 """
 
-import ast
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from converters.cells import box_array, flag_cell, id_cell, read_labels
+from converters.cells import box_array, id_cell, read_labels
 from converters.raw_files import SUFFIXES
 from converters.source import Item, Source, Tables
 from siimdet.core.files import check_id
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import ImageSize
+from siimdet.data.siim_tables import IMAGE_SUFFIX, IMAGES, STUDIES, STUDY_SUFFIX, read_images, read_studies
 from siimdet.data.splits import Official
-from siimdet.data.table import Table
 
-IMAGES = "train_image_level.csv"
-STUDIES = "train_study_level.csv"
 PATIENTS = "train_meta.csv"
 SIZES = "train_sizes.csv"
 SAMPLE = "sample_submission.csv"
-STUDY_COLUMNS = (
-    *("Negative for Pneumonia", "Typical Appearance"),
-    *("Indeterminate Appearance", "Atypical Appearance"),
-)
-"""As published, in the order of STUDY."""
-
-_BOX = ("x", "y", "width", "height")
 
 
 def read_tables(raw: Path) -> Tables:
@@ -42,29 +30,26 @@ def read_tables(raw: Path) -> Tables:
     says which images the test has. train_meta.csv (patients) and train_sizes.csv (original sizes) are
     used where they are there.
     """
-    studies = _read_studies(raw / STUDIES)
+    classes = read_studies(raw / STUDIES)
     patients = _read_patients(raw / PATIENTS) if (raw / PATIENTS).exists() else {}
     sizes = _read_sizes(raw / SIZES) if (raw / SIZES).exists() else {}
-    table = read_labels(raw / IMAGES, "id", "boxes", "StudyInstanceUID")
+    table, images = read_images(raw / IMAGES, classes)
     items = _read_test(raw)
     official: Official | None = "train_val" if items else None
-    for line, (cell, boxes, study_id) in table.select("id", "boxes", "StudyInstanceUID"):
-        image_id = id_cell(table, line, "id", cell, suffix="_image")
+    for image_id, image in images.items():
         if image_id in items:
-            raise table.error(line, "id", found=f"{cell} again", expected="an id of its own")
-        if study_id not in studies:
-            raise table.error(line, "StudyInstanceUID", found=repr(study_id), expected=f"a study of {STUDIES}")
-        patient_id, listed = patients.get(image_id, (None, study_id))
-        if listed != study_id:
-            raise table.error(line, "StudyInstanceUID", found=study_id, expected=f"{listed} as in {PATIENTS}")
-        found = parse_boxes(table, line, boxes)
+            raise table.error(image.line, "id", found=f"{image_id}{IMAGE_SUFFIX} again", expected="an id of its own")
+        patient_id, listed = patients.get(image_id, (None, image.study_id))
+        if listed != image.study_id:
+            expected = f"{listed} as in {PATIENTS}"
+            raise table.error(image.line, "StudyInstanceUID", found=image.study_id, expected=expected)
         items[image_id] = Item(
             image_id=image_id,
-            study_id=study_id,
+            study_id=image.study_id,
             patient_id=patient_id,
-            labels=studies[study_id],
-            xyxy=box_array(found),
-            class_ids=np.zeros(len(found), np.int64),
+            labels=np.eye(len(STUDY), dtype=np.float32)[STUDY.index(classes[image.study_id])],
+            xyxy=box_array(image.xywh),
+            class_ids=np.zeros(len(image.xywh), np.int64),
             copy_original=sizes.get(image_id),
             official=official,
         )
@@ -95,40 +80,8 @@ def _read_test(raw: Path) -> dict[str, Item]:
 def _read_sample(path: Path) -> list[str]:
     """Image ids of sample_submission.csv; its study rows follow from them."""
     table = read_labels(path, "id")
-    rows = [(line, cell) for line, cell in table.select("id") if not cell.endswith("_study")]
-    return [id_cell(table, line, "id", cell, suffix="_image") for line, cell in rows]
-
-
-def parse_boxes(table: Table, line: int, cell: str) -> list[list[float]]:
-    """The boxes cell, a Python list of {'x', 'y', 'width', 'height'}; empty means none."""
-    if not cell.strip():
-        return []
-    try:
-        content: Any = ast.literal_eval(cell.strip())
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        content = None
-    if not isinstance(content, list):
-        raise table.error(line, "boxes", found=repr(cell[:80]), expected="a list of boxes, or nothing")
-    for number, box in enumerate(content, start=1):
-        named = isinstance(box, dict) and set(box) == set(_BOX)
-        if not named or not all(type(box[name]) in (int, float) for name in _BOX):
-            expected = "numbers x, y, width and height"
-            raise table.error(line, f"boxes, box {number}", found=repr(box)[:80], expected=expected)
-    return [[float(box[name]) for name in _BOX] for box in content]
-
-
-def _read_studies(path: Path) -> dict[str, NDArray[np.float32]]:
-    table = read_labels(path, "id", *STUDY_COLUMNS)
-    studies: dict[str, NDArray[np.float32]] = {}
-    for line, (cell, *flags) in table.select("id", *STUDY_COLUMNS):
-        study_id = id_cell(table, line, "id", cell, suffix="_study")
-        if study_id in studies:
-            raise table.error(line, "id", found=f"{cell} again", expected="an id of its own")
-        values = [flag_cell(table, line, name, flag) for name, flag in zip(STUDY_COLUMNS, flags, strict=True)]
-        if sum(values) != 1:
-            raise table.error(line, "labels", found=" ".join(flags), expected="exactly one 1")
-        studies[study_id] = np.array(values, np.float32)
-    return studies
+    rows = [(line, cell) for line, cell in table.select("id") if not cell.endswith(STUDY_SUFFIX)]
+    return [id_cell(table, line, "id", cell, suffix=IMAGE_SUFFIX) for line, cell in rows]
 
 
 def _read_patients(path: Path) -> dict[str, tuple[str, str]]:

@@ -26,9 +26,11 @@ from siimdet.data.phantom_trees import write_nih, write_rsna, write_siim
 from siimdet.errors import UserError
 from siimdet.report import DetectorRow, RunReport, write_report
 from siimdet.scoring.detection import detector_figures
+from siimdet.submission.assemble import Predictions
 from siimdet.submission.file import read_submission, write_submission
 from siimdet.submission.score import score_submission
-from siimdet.submission.submit import Predictions, dataset_truth, submit
+from siimdet.submission.submit import submit
+from siimdet.submission.truth import dataset_truth
 from siimdet.training.train import train
 
 log = logging.getLogger(__name__)

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from siimdet.plain_text import aligned, indented
+
 
 def with_interval_texts(result: dict[str, Any]) -> dict[str, Any]:
     """The result of an evaluation for people: `.412 (.355 to .470)` for each figure that has an interval.
@@ -10,17 +12,29 @@ def with_interval_texts(result: dict[str, Any]) -> dict[str, Any]:
     """
     if "bootstrap" not in result:
         return result
-    drawn = result["bootstrap"]
-    plural = {"patient": "patients", "study": "studies"}[drawn["unit"]]
     texts = {name: _text(result[name], interval) for name, interval in result["intervals"].items()}
     shown = {key: value for key, value in result.items() if key not in ("intervals", "bootstrap")}
     # A classifier's F1 and AUROC stand in the table of its classes, which has no room for intervals.
     shown |= {"intervals": texts} if "classes" in result else texts
+    return shown | _drawn_texts(result["bootstrap"])
+
+
+def difference_table(pair: dict[str, Any]) -> str:
+    """Figures of two files, their difference and its interval, a row per figure, and what was drawn."""
+    rows: list[list[object]] = [["figure", "first", "second", "difference", "interval"]]
+    for name, difference in pair["difference"].items():
+        shown = None if difference is None else f"{difference:+.4f}"
+        interval = pair["intervals"][name]
+        between = None if shown is None or interval is None else "{:+.4f} to {:+.4f}".format(*interval)
+        rows.append([name, pair["first"][name], pair["second"][name], shown, between])
+    return f"{aligned(rows)}\n\n{indented(_drawn_texts(pair['bootstrap']))}"
+
+
+def _drawn_texts(drawn: dict[str, Any]) -> dict[str, Any]:
+    plural = {"patient": "patients", "study": "studies"}[drawn["unit"]]
     level = f"{drawn['level']:.0%}".replace("%", " %")
-    shown["bootstrap"] = f"{level} of {drawn['samples']} resamples of {drawn['units']} {plural}"
-    if drawn["left_out"]:
-        shown["left out of resamples"] = drawn["left_out"]
-    return shown
+    shown: dict[str, Any] = {"bootstrap": f"{level} of {drawn['samples']} resamples of {drawn['units']} {plural}"}
+    return shown | ({"left out of resamples": drawn["left_out"]} if drawn["left_out"] else {})
 
 
 def _text(figure: float | None, interval: list[float] | None) -> str | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from siimdet.arguments import DeviceChoice, SplitName
-from siimdet.cli.intervals import with_interval_texts
+from siimdet.cli.intervals import difference_table, with_interval_texts
 from siimdet.cli.messages import say
 from siimdet.cli.options import DatasetOption, DeviceOption, JsonOption, SplitOption, WorkersOption
 from siimdet.errors import UserError
@@ -18,6 +18,9 @@ def evaluate(
     predictions: Annotated[
         Path, typer.Argument(help="A submission.csv, a detector's COCO results (.json), or a classifier's CSV.")
     ],
+    other: Annotated[
+        Path | None, typer.Argument(help="A second file of that kind: how much better it is than the first.")
+    ] = None,
     dataset: Annotated[Path | None, typer.Option(help="Truth: a converted data set ...")] = None,
     split: SplitOption = None,
     image_level: Annotated[Path | None, typer.Option(help="... or train_image_level.csv")] = None,
@@ -33,19 +36,22 @@ def evaluate(
     if (dataset is None) == (image_level is None) or (image_level is None) != (study_level is None):
         expected = "--dataset, or --image-level and --study-level"
         raise UserError(predictions, "truth", found="none, half of one or two kinds", expected=expected)
-    if check_only and bootstrap is not None:
-        raise UserError(predictions, "--bootstrap", found="--check-only", expected="one: a check has no figures")
+    if check_only and (bootstrap is not None or other is not None):
+        given = "--bootstrap" if other is None else "second file"
+        raise UserError(predictions, given, found="--check-only", expected="one: a check has no figures")
+    tables = None if image_level is None or study_level is None else (image_level, study_level)
+    truth = (dataset, split.value if split else None, tables)
+    if other is not None:
+        from siimdet.submission.evaluate_pair import SAMPLES, evaluate_pair
+
+        pair = evaluate_pair(predictions, other, *truth, only_submitted=only_submitted, samples=bootstrap or SAMPLES)
+        print(json.dumps(pair) if as_json else difference_table(pair))
+        return
     from siimdet.submission.evaluate import evaluate_file
 
     result = evaluate_file(
-        predictions,
-        dataset,
-        split.value if split else None,
-        None if image_level is None or study_level is None else (image_level, study_level),
-        only_submitted=only_submitted,
-        check_only=check_only,
-        bootstrap=bootstrap,
-    )
+        predictions, *truth, only_submitted=only_submitted, check_only=check_only, bootstrap=bootstrap
+    ).as_dict()
     shown = classification_report if "classes" in result else indented
     print(json.dumps(result) if as_json else shown(with_interval_texts(result)))
 

@@ -116,11 +116,12 @@ def voc_map(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace)
     Raises: as find_hits.
     """
     hits = find_hits(truth, predictions, classes)
+    truths = np.bincount(truth.class_ids, minlength=len(classes)).tolist()
     curves = []
-    for class_id, name in enumerate(classes.names):
-        mine = predictions.class_ids == class_id
-        truths = int((truth.class_ids == class_id).sum())
-        curves.append(class_curve(name, predictions.scores[mine], hits[mine], truths))
+    for class_id, (name, scores, mine) in enumerate(
+        zip(classes.names, *_by_class(predictions.class_ids, len(classes), predictions.scores, hits), strict=True)
+    ):
+        curves.append(class_curve(name, scores, mine, truths[class_id]))
     return VocScore(tuple(curves))
 
 
@@ -142,16 +143,39 @@ def step_ends(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def class_curve(name: str, scores: NDArray[np.float64], hits: NDArray[np.bool_], truths: int) -> ClassCurve:
     """The curve and AP of one class from scores f64[N] and hits bool[N] in any order."""
-    order = np.argsort(-scores)
-    scores = scores[order]
-    last = np.flatnonzero(step_ends(scores))
-    found = np.cumsum(hits[order], dtype=np.int64)[last]
+    ordered = np.sort(scores)[::-1]
+    last = np.flatnonzero(step_ends(ordered))
+    steps = ordered[last]
+    # Few detections hit: each hit looks its step up, which is faster than sorting all scores with an index beside them.
+    places = len(steps) - np.searchsorted(steps[::-1], scores[hits], side="right")
+    found = np.cumsum(np.bincount(places, minlength=len(steps)))
     detections = last + 1
     ap = None
     if truths:
         envelope = np.maximum.accumulate((found / detections)[::-1])[::-1]
         ap = float(np.sum(np.diff(found, prepend=0) * envelope) / truths)
-    return ClassCurve(name, truths, scores[last], found, detections, ap)
+    return ClassCurve(name, truths, steps, found, detections, ap)
+
+
+def _by_class(
+    class_ids: NDArray[np.int64], classes: int, scores: NDArray[np.float64], hits: NDArray[np.bool_]
+) -> list[list[NDArray]]:
+    """Scores and hits of every class, lists of f64[N_k] and bool[N_k], by one pass over all N."""
+    counts = np.bincount(class_ids, minlength=classes)
+    ends = np.cumsum(counts)
+    columns = _grouped(class_ids, ends - counts, scores, hits)
+    return [np.split(column, ends[:-1])[:classes] for column in columns]  # without classes there is a rest
+
+
+@numba.njit
+def _grouped(class_ids, places, scores, hits):
+    """scores f64[N] and hits bool[N] with each class's together; places i64[K] is where a class begins."""
+    sorted_scores, sorted_hits = np.empty_like(scores), np.empty_like(hits)
+    for p in range(len(scores)):
+        place = places[class_ids[p]]
+        places[class_ids[p]] += 1
+        sorted_scores[place], sorted_hits[place] = scores[p], hits[p]
+    return sorted_scores, sorted_hits
 
 
 def find_hits(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace) -> NDArray[np.bool_]:

@@ -1,9 +1,7 @@
 """`evaluate`: a file of predictions against a data set or the competition's tables."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,17 +10,17 @@ from siimdet.data.coco import read_detections
 from siimdet.data.dataset import Dataset, filled_split
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import DatasetError, SubmissionError
-from siimdet.scoring.bootstrap import described, resampled_ap
+from siimdet.scoring.bootstrap import resampled_ap
 from siimdet.scoring.box_tables import box_tables
 from siimdet.scoring.detection import detector_figures
 from siimdet.submission.classes_file import holds_classes
 from siimdet.submission.evaluate_classes import evaluate_classes
 from siimdet.submission.file import read_submission
 from siimdet.submission.score import resampled_score, score_submission
-from siimdet.submission.submit import dataset_truth
+from siimdet.submission.scored import Drawn, Scored
 from siimdet.submission.table import check_ids, check_inside
-from siimdet.submission.truth import read_truth
-from siimdet.submission.units import draw, patients_of_rows, studies_of_rows
+from siimdet.submission.truth import dataset_truth, read_truth
+from siimdet.submission.units import draw, patients_of_rows
 
 
 def evaluate_file(
@@ -34,7 +32,7 @@ def evaluate_file(
     only_submitted: bool,
     check_only: bool,
     bootstrap: int | None = None,
-) -> dict[str, Any]:
+) -> Scored:
     """The figures of a detector's .json, a classifier's CSV or a submission, against a data set or the `tables`.
 
     Raises: SubmissionError, SourceError or DatasetError, one line each.
@@ -60,7 +58,7 @@ def evaluate_submission(
     only_submitted: bool,
     check_only: bool,
     bootstrap: int | None = None,
-) -> dict[str, Any]:
+) -> Scored:
     """AP of the six classes, mAP and counts of a submission; with `check_only`, that it is valid.
 
     Truth is a data set's split, or the `tables` (image level, study level) of the competition. With a data set
@@ -74,18 +72,18 @@ def evaluate_submission(
         records = filled_split(data, split)
         truth = dataset_truth(data, records)
         check_inside(found, {record.image_id: record.original for record in records})
-        unit, owners = "patient", partial(patients_of_rows, records)
+        unit, owners = "patient", patients_of_rows(records)
     else:
         truth = read_truth(*tables)
-        unit, owners = "study", partial(studies_of_rows, tables[0], truth.ids)
+        unit, owners = "study", truth.studies_of_rows()
     if check_only:
         check_ids(found, truth.ids, complete=not only_submitted)
-        return {"valid": True, "rows": len(found.ids), "predictions": len(found)}
-    figures: dict[str, Any] = score_submission(found, truth, only_submitted=only_submitted).as_dict()
-    if bootstrap is not None:
-        resamples = draw(file, found.ids, owners(), unit=unit, samples=bootstrap)
-        figures |= described(resampled_score(found, truth, resamples), resamples, unit=unit)
-    return figures
+        return Scored({"valid": True, "rows": len(found.ids), "predictions": len(found)}, found.ids)
+    figures = score_submission(found, truth, only_submitted=only_submitted).as_dict()
+    if bootstrap is None:
+        return Scored(figures, found.ids)
+    resamples = draw(file, found.ids, owners, unit=unit, samples=bootstrap)
+    return Scored(figures, found.ids, Drawn(resampled_score(found, truth, resamples), resamples, unit))
 
 
 def evaluate_boxes(
@@ -96,7 +94,7 @@ def evaluate_boxes(
     only_submitted: bool,
     check_only: bool,
     bootstrap: int | None = None,
-) -> dict[str, Any]:
+) -> Scored:
     """AP@.5 by class, mAP, COCO's figures, the operating point of the best F1 and counts of a detector's COCO results.
 
     `bootstrap` resamples of patients add `intervals` of AP and mAP, and what they are of.
@@ -105,7 +103,8 @@ def evaluate_boxes(
     data = read_dataset(dataset)
     found = read_detections(file, data)
     if check_only:
-        return {"valid": True, "images": len(found), "predictions": sum(len(boxes) for boxes in found.values())}
+        counts = {"images": len(found), "predictions": sum(len(boxes) for boxes in found.values())}
+        return Scored({"valid": True, **counts}, found)
     records = filled_split(data, split)
     unlabelled = next((record for record in records if np.isnan(record.labels).all()), None)
     if unlabelled is not None:
@@ -115,8 +114,7 @@ def evaluate_boxes(
     scored = {record.image_id for record in records}
     kept = {image_id: boxes for image_id, boxes in found.items() if image_id in scored}
     figures = detector_figures(data, records, kept)
-    intervals = {} if bootstrap is None else _box_intervals(file, data, records, kept, bootstrap)
-    return {
+    scores = {
         **figures["ap"],
         "mAP": figures["ap50"],
         **{key: value for key, value in figures.items() if key.startswith("coco_")},
@@ -124,14 +122,14 @@ def evaluate_boxes(
         "images": len(records),
         "boxes": sum(len(data.boxes[image_id]) for image_id in scored),
         "predictions": sum(len(boxes) for boxes in kept.values()),
-        **intervals,
     }
+    return Scored(scores, scored, None if bootstrap is None else _drawn_boxes(file, data, records, kept, bootstrap))
 
 
-def _box_intervals(
+def _drawn_boxes(
     file: Path, data: Dataset, records: Sequence[ImageRecord], found: Mapping[str, Detections], samples: int
-) -> dict[str, Any]:
+) -> Drawn:
     patient_of = {record.image_id: record.patient_id for record in records}
     resamples = draw(file, list(patient_of), patient_of, unit="patient", samples=samples)
     columns = box_tables({image_id: data.boxes[image_id] for image_id in patient_of}, found)
-    return described(resampled_ap(*columns, data.classes, resamples), resamples, unit="patient")
+    return Drawn(resampled_ap(*columns, data.classes, resamples), resamples, "patient")

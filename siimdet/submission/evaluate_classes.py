@@ -12,11 +12,11 @@ from siimdet.data.dataset import Dataset, filled_split
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import DatasetError
 from siimdet.inference.aggregate import patient_truth
-from siimdet.scoring.bootstrap import described
 from siimdet.scoring.classification import ClassificationScore, log_loss, multiclass_score, multilabel_score
 from siimdet.scoring.classification_bootstrap import resampled_classification
 from siimdet.scoring.curves import precision_recall_curve, roc_curve
 from siimdet.submission.classes_file import PATIENT, ClassesFile, check_keys, read_classes
+from siimdet.submission.scored import Drawn, Scored
 from siimdet.submission.units import draw
 
 
@@ -28,7 +28,7 @@ def evaluate_classes(
     only_submitted: bool,
     check_only: bool,
     bootstrap: int | None = None,
-) -> dict[str, Any]:
+) -> Scored:
     """The figures of ClassificationScore.as_dict, the log loss and counts of a classifier's CSV.
 
     Rows are images or patients, as the file's header says; patients are scored by the file's decisions and have no
@@ -46,14 +46,15 @@ def evaluate_classes(
     labels = _labels(records, found)
     check_keys(file, found, labels, complete=not only_submitted)
     if check_only:
-        return {"valid": True, "rows": len(found.probabilities.keys)}
+        return Scored({"valid": True, "rows": len(found.probabilities.keys)}, found.probabilities.keys)
     truth = np.array([labels[key] for key in found.probabilities.keys]).reshape(-1, len(data.labels))
     check_known(data, truth)
     exclusive = holds_one_each(data.records)
     figures = _figures(data, found, truth, exclusive=exclusive) | {"ids_left_out": len(labels) - len(truth)}
-    if bootstrap is not None:
-        figures |= _intervals(file, found, truth, records, exclusive=exclusive, samples=bootstrap)
-    return figures
+    if bootstrap is None:
+        return Scored(figures, found.probabilities.keys)
+    drawn = _drawn(file, found, truth, records, exclusive=exclusive, samples=bootstrap)
+    return Scored(figures, found.probabilities.keys, drawn)
 
 
 def holds_one_each(records: Sequence[ImageRecord]) -> bool:
@@ -103,7 +104,7 @@ def _figures(data: Dataset, found: ClassesFile, truth: NDArray[np.floating], *, 
     return figures | counts
 
 
-def _intervals(
+def _drawn(
     file: Path,
     found: ClassesFile,
     truth: NDArray[np.floating],
@@ -111,7 +112,7 @@ def _intervals(
     *,
     exclusive: bool,
     samples: int,
-) -> dict[str, Any]:
+) -> Drawn:
     rows = found.probabilities
     patient_of = {record.image_id: record.patient_id for record in records}
     if found.by == PATIENT:
@@ -120,7 +121,7 @@ def _intervals(
     figures = resampled_classification(
         rows.values, truth, rows.space, resamples, exclusive=exclusive, decisions=found.decisions
     )
-    return described(figures, resamples, unit="patient")
+    return Drawn(figures, resamples, "patient")
 
 
 def _opacity(data: Dataset, keys: Sequence[str], values: NDArray[np.float64]) -> dict[str, Any]:

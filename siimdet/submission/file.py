@@ -6,8 +6,9 @@ blank between: class, confidence, xmin, ymin, xmax, ymax. An empty cell is a row
 
 import codecs
 import csv
-from io import StringIO
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import polars as pl
@@ -21,6 +22,10 @@ COLUMNS = ("id", "PredictionString")
 """The header, exactly."""
 
 _TOKENS = ("class", "confidence", "xmin", "ymin", "xmax", "ymax")
+_SCHEMA = dict.fromkeys(_TOKENS, pl.Float64) | {"class": pl.String}
+_ENUM = pl.Enum(CLASSES.names)
+_BLOCK_BYTES = 1 << 22
+"""Text that is parsed at once: beside the columns, memory holds a few copies of so much, whatever the file's size."""
 
 
 def read_submission(path: Path | str) -> Submission:
@@ -30,25 +35,23 @@ def read_submission(path: Path | str) -> Submission:
     the values.
     """
     path = Path(path)
-    ids, cells = _read_rows(path)
-    filled = np.array([row for row, cell in enumerate(cells) if cell], np.int64)
-    # Each token ends with one blank; the blank after every sixth becomes a newline, and the text a table.
-    text = np.frombuffer(bytearray(b" ".join([*filter(None, cells), b""])), np.uint8)
-    blanks = np.flatnonzero(text == ord(" "))
-    ends = np.cumsum([len(cells[row]) + 1 for row in filled], dtype=np.int64)
-    tokens = np.diff(np.searchsorted(blanks, ends), prepend=0)
-    odd = np.flatnonzero(tokens % len(_TOKENS))
-    if len(odd):
-        row, found = int(filled[odd[0]]), f"{tokens[odd[0]]} tokens"
-        raise SubmissionError(path, row_field(row, ids[row]), found=found, expected=f"{' '.join(_TOKENS)}, repeated")
-    rows = np.repeat(filled, tokens // len(_TOKENS))
-    text[blanks[len(_TOKENS) - 1 :: len(_TOKENS)]] = ord("\n")
-    table = _parse(text.tobytes())
-    _refuse_unparsed(path, table, text, rows, ids)
+    ids: list[str] = []
+    rows: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    tables = [pl.DataFrame(schema=_SCHEMA | {"class": _ENUM})]
+    if not path.is_file():
+        raise SubmissionError(path, "file", found="no such file", expected="a submission CSV")
+    with open(path, "rb") as stream:
+        _check_header(path, stream.readline())
+        for lines in _blocks(path, stream):
+            first = len(ids)
+            owners, table = _parse_cells(path, _split_cells(path, lines, ids), ids, first)
+            rows.append(owners)
+            tables.append(table)
+    table = pl.concat(tables)
     return Submission(
         file=str(path),
         ids=tuple(ids),
-        rows=rows,
+        rows=np.concatenate(rows),
         class_ids=table["class"].to_physical().to_numpy(),
         scores=table["confidence"].to_numpy(),
         xyxy=table.select(_TOKENS[2:]).to_numpy(),
@@ -72,54 +75,88 @@ def write_submission(path: Path | str, submission: Submission) -> None:
         writer.writerows((row_id, " ".join(cell)) for row_id, cell in zip(submission.ids, cells, strict=True))
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[bytes]]:
-    """Ids and cells of every row below the header, blanks around them removed."""
-    if not path.is_file():
-        raise SubmissionError(path, "file", found="no such file", expected="a submission CSV")
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    header, *lines = _split_lines(path, data) or [b""]
-    if header.strip() != ",".join(COLUMNS).encode():
-        raise SubmissionError(path, "line 1", found=header.decode(), expected=",".join(COLUMNS))
-    ids, cells = [], []
-    for row, line in enumerate(lines):
-        row_id, comma, cell = line.partition(b",")
-        ids.append(row_id.strip().decode())
-        cells.append(cell.strip())
+def _check_header(path: Path, line: bytes) -> None:
+    header = line.removeprefix(codecs.BOM_UTF8).strip()
+    if header not in (b"id,PredictionString", b'"id","PredictionString"'):
+        found = header[:200].decode(errors="replace")
+        raise SubmissionError(path, "line 1", found=found, expected=",".join(COLUMNS))
+
+
+def _blocks(path: Path, stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Lines, some megabytes of them at a time, without the blank ones at the end of the file."""
+    row, blank = 0, False
+    while lines := stream.readlines(_BLOCK_BYTES):
+        filled = len(lines)
+        while filled and not lines[filled - 1].strip():
+            filled -= 1
+        if filled and blank:
+            raise _one_cell(path, row, "")
+        if filled:
+            yield lines[:filled]
+        row, blank = row + filled, blank or filled < len(lines)
+
+
+def _split_cells(path: Path, lines: list[bytes], ids: list[str]) -> list[bytes]:
+    """The second cell of every line, blanks around it removed; the first one goes to `ids`."""
+    cells = []
+    for line in lines:
+        try:
+            row_id, comma, cell = (_unquoted(line) if b'"' in line else line).partition(b",")
+            ids.append(row_id.strip().decode())
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise SubmissionError(path, f"line {len(ids) + 2}", found=error, expected="a UTF-8 CSV table") from None
         if not comma:
-            raise SubmissionError(path, row_field(row, ids[row]), found="one cell", expected="id,PredictionString")
-    return ids, cells
+            raise _one_cell(path, len(ids) - 1, ids[-1])
+        cells.append(cell.strip())
+    return cells
 
 
-def _split_lines(path: Path, data: bytes) -> list[bytes]:
-    try:
-        text = data.decode()
-        if '"' not in text:
-            # Quotes are rare, and csv.reader takes longer over 27 MB than everything else here together.
-            return data.rstrip().splitlines()
-        rows = csv.reader(StringIO(text, newline=""), strict=True)
-        return [",".join(" ".join(cell.split()) for cell in row).encode() for row in rows]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SubmissionError(path, "file", found=error, expected="a UTF-8 CSV table") from error
+def _unquoted(line: bytes) -> bytes:
+    (cells,) = csv.reader([line.decode().strip()], strict=True)
+    return ",".join(cells).encode()
+
+
+def _one_cell(path: Path, row: int, row_id: str) -> SubmissionError:
+    return SubmissionError(path, row_field(row, row_id), found="one cell", expected=",".join(COLUMNS))
+
+
+def _parse_cells(path: Path, cells: list[bytes], ids: list[str], first: int) -> tuple[NDArray[np.int64], pl.DataFrame]:
+    """Row numbers i64[N], and a column per token of each prediction; cells[k] is that of row `first` + k."""
+    filled = np.array([row for row, cell in enumerate(cells) if cell], np.int64)
+    # Each token ends with one blank; the blank after every sixth becomes a newline, and the text a table.
+    text = bytearray(b" ").join([*filter(None, cells), b""])
+    view = np.frombuffer(text, np.uint8)
+    blanks = np.flatnonzero(view == ord(" "))
+    ends = np.cumsum([len(cells[row]) + 1 for row in filled], dtype=np.int64)
+    tokens = np.diff(np.searchsorted(blanks, ends), prepend=0)
+    odd = np.flatnonzero(tokens % len(_TOKENS))
+    if len(odd):
+        row, found = int(filled[odd[0]]) + first, f"{tokens[odd[0]]} tokens"
+        raise SubmissionError(path, row_field(row, ids[row]), found=found, expected=f"{' '.join(_TOKENS)}, repeated")
+    rows = np.repeat(filled + first, tokens // len(_TOKENS))
+    view[blanks[len(_TOKENS) - 1 :: len(_TOKENS)]] = ord("\n")
+    lines = bytes(text)
+    table = _parse(lines)
+    _refuse_unparsed(path, table, lines, rows, ids)
+    return rows, table
 
 
 def _parse(text: bytes) -> pl.DataFrame:
     """A column per token, from a prediction per line; null for what does not parse."""
-    schema = dict.fromkeys(_TOKENS, pl.Float64) | {"class": pl.String}
+    table = pl.DataFrame(schema=_SCHEMA)
     if text:
-        table = pl.read_csv(text, has_header=False, separator=" ", quote_char=None, schema=schema, ignore_errors=True)
-    else:
-        table = pl.DataFrame(schema=schema)
+        options = {"has_header": False, "separator": " ", "quote_char": None, "ignore_errors": True}
+        # Lossy: a byte that is not UTF-8 would otherwise be an error without its place.
+        table = pl.read_csv(text, schema=_SCHEMA, encoding="utf8-lossy", **options)
     # An Enum in the schema raises for an unknown class instead of giving null.
-    return table.with_columns(pl.col("class").cast(pl.Enum(CLASSES.names), strict=False))
+    return table.with_columns(pl.col("class").cast(_ENUM, strict=False))
 
 
-def _refuse_unparsed(
-    path: Path, table: pl.DataFrame, text: NDArray[np.uint8], rows: NDArray[np.int64], ids: list[str]
-) -> None:
+def _refuse_unparsed(path: Path, table: pl.DataFrame, text: bytes, rows: NDArray[np.int64], ids: list[str]) -> None:
     for k, name in enumerate(_TOKENS):
         if table[name].null_count():
             first = int(table[name].is_null().arg_max() or 0)
-            token = text.tobytes().split(b"\n")[first].split(b" ")[k].decode()
+            token = text.split(b"\n")[first].split(b" ")[k].decode(errors="replace")
             expected = f"a number for {name}" if k else f"one of {', '.join(CLASSES.names)}"
             row = int(rows[first])
             raise SubmissionError(path, row_field(row, ids[row]), found=repr(token), expected=expected)

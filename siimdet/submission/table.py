@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from siimdet.core.labels import STUDY, SUBMISSION_CLASSES
 from siimdet.core.types import ImageSize, LabelSpace
+from siimdet.data.siim_tables import IMAGE_SUFFIX, STUDY_SUFFIX
 from siimdet.errors import SubmissionError
 
 CLASSES = LabelSpace("submission", SUBMISSION_CLASSES)
@@ -15,8 +16,6 @@ CLASSES = LabelSpace("submission", SUBMISSION_CLASSES)
 
 OPACITY_ID = CLASSES.index("opacity")
 """The only class whose box is not the unit box 0 0 1 1."""
-
-STUDY_SUFFIX, IMAGE_SUFFIX = "_study", "_image"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

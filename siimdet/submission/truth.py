@@ -4,32 +4,21 @@ An image without boxes is true for `none`; a study is true for exactly one of th
 classes. Both are the unit box 0 0 1 1, so one metric serves all six classes.
 """
 
-import csv
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from siimdet.core.boxes import scale_boxes, xywh_to_xyxy
 from siimdet.core.labels import STUDY
-from siimdet.errors import SourceError
-from siimdet.scoring.voc import TruthBoxes
-from siimdet.submission.table import CLASSES, IMAGE_SUFFIX, OPACITY_ID, STUDY_SUFFIX
-
-STUDY_COLUMNS = dict(
-    zip(
-        ("Negative for Pneumonia", "Typical Appearance", "Indeterminate Appearance", "Atypical Appearance"),
-        STUDY.names,
-        strict=True,
-    )
-)
-"""Columns of train_study_level.csv and the class that each stands for."""
-
-_NUMBER = re.compile(r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?")
-_BOX = r"\{" + ", *".join(rf"'{key}': *{_NUMBER.pattern}" for key in ("x", "y", "width", "height")) + r"\}"
-_BOXES = re.compile(rf"\[{_BOX}(?:, *{_BOX})*\]", re.ASCII)
+from siimdet.core.types import ImageRecord
+from siimdet.data.dataset import Dataset
+from siimdet.data.siim_tables import IMAGE_SUFFIX, STUDY_SUFFIX, read_images, read_studies
+from siimdet.errors import DatasetError
+from siimdet.scoring.box_tables import TruthBoxes
+from siimdet.submission.table import CLASSES, OPACITY_ID
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,10 +27,18 @@ class Truth:
 
     `ids` are row ids with their suffix, studies first; `boxes.images` are indices into them,
     `boxes.class_ids` are in CLASSES, `boxes.xyxy` in original pixels (0 0 1 1 but for opacity).
+    `study_of` is the study of every image, ids without suffix.
     """
 
     ids: tuple[str, ...]
     boxes: TruthBoxes
+    study_of: Mapping[str, str]
+
+    def studies_of_rows(self) -> dict[str, str]:
+        """Study of every row id, those of images and of studies."""
+        images = {image + IMAGE_SUFFIX: study for image, study in self.study_of.items()}
+        studies = (row_id for row_id in self.ids if row_id.endswith(STUDY_SUFFIX))
+        return images | {row_id: row_id.removesuffix(STUDY_SUFFIX) for row_id in studies}
 
 
 def make_truth(study_of: Mapping[str, str], boxes: Mapping[str, ArrayLike], labels: Mapping[str, str]) -> Truth:
@@ -64,7 +61,8 @@ def make_truth(study_of: Mapping[str, str], boxes: Mapping[str, ArrayLike], labe
     row_classes = np.concatenate([[STUDY.index(name) for name in labels.values()], image_classes])
     xyxy = np.concatenate([_unit_boxes(len(labels)), *(c if len(c) else _unit_boxes(1) for c in found)])
     ids = (*(study + STUDY_SUFFIX for study in labels), *(image + IMAGE_SUFFIX for image in boxes))
-    return Truth(ids, TruthBoxes(np.repeat(np.arange(len(ids)), row_counts), np.repeat(row_classes, row_counts), xyxy))
+    rows, classes = np.repeat(np.arange(len(ids)), row_counts), np.repeat(row_classes, row_counts)
+    return Truth(ids, TruthBoxes(rows, classes, xyxy), dict(study_of))
 
 
 def read_truth(image_level: Path | str, study_level: Path | str) -> Truth:
@@ -72,83 +70,38 @@ def read_truth(image_level: Path | str, study_level: Path | str) -> Truth:
 
     Raises: SourceError with file and line for anything the competition's tables do not hold.
     """
-    labels = _read_studies(Path(study_level))
-    study_of: dict[str, str] = {}
+    labels = read_studies(Path(study_level))
+    table, images = read_images(Path(image_level), labels)
     boxes: dict[str, NDArray[np.float64]] = {}
-    path = Path(image_level)
-    for line, row in _rows(path, ("id", "boxes", "StudyInstanceUID")):
-        image = _strip(row["id"], IMAGE_SUFFIX, study_of, path, line)
-        study_of[image] = row["StudyInstanceUID"]
-        if study_of[image] not in labels:
-            raise SourceError(
-                path,
-                f"line {line}, StudyInstanceUID",
-                found=repr(study_of[image]),
-                expected=f"a study of {study_level}",
-            )
-        try:
-            boxes[image] = parse_boxes(row["boxes"])
-        except ValueError as error:
-            raise SourceError(path, f"line {line}, boxes", found=repr(row["boxes"]), expected=error) from error
-    return make_truth(study_of, boxes, labels)
+    for image_id, image in images.items():
+        xywh = np.array(image.xywh, np.float64).reshape(-1, 4)
+        if not np.isfinite(xywh).all() or not (xywh[:, 2:] > 0).all():
+            expected = "finite boxes of width and height above 0"
+            raise table.error(image.line, "boxes", found=xywh.tolist(), expected=expected)
+        boxes[image_id] = xywh_to_xyxy(xywh)
+    return make_truth({image_id: image.study_id for image_id, image in images.items()}, boxes, labels)
 
 
-def parse_boxes(cell: str) -> NDArray[np.float64]:
-    """Corners f64[N, 4] xyxy of a `boxes` cell: a Python literal, empty for none, never evaluated.
+def dataset_truth(dataset: Dataset, records: Sequence[ImageRecord]) -> Truth:
+    """Truth of a SIIM data set's images and their studies, boxes in original pixels.
 
-    Raises: ValueError that says what was expected.
+    Raises: DatasetError for a data set without study classes.
     """
-    if not cell:
-        return np.zeros((0, 4))
-    if not _BOXES.fullmatch(cell):
-        raise ValueError("[{'x': 1, 'y': 2, 'width': 3, 'height': 4}, ...] or nothing")
-    xywh = np.array([float(number) for number in _NUMBER.findall(cell)]).reshape(-1, 4)
-    if not np.isfinite(xywh).all() or not (xywh[:, 2:] > 0).all():
-        raise ValueError("finite boxes of width and height above 0")
-    return np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-
-
-def _read_studies(path: Path) -> dict[str, str]:
+    if dataset.labels.names != STUDY.names:
+        raise DatasetError(dataset.root, "labels", found=dataset.labels.name, expected=f"the classes of {STUDY.name}")
     labels: dict[str, str] = {}
-    for line, row in _rows(path, ("id", *STUDY_COLUMNS)):
-        study = _strip(row["id"], STUDY_SUFFIX, labels, path, line)
-        cells = [row[column] for column in STUDY_COLUMNS]
-        if sorted(cells) != ["0", "0", "0", "1"]:
-            raise SourceError(path, f"line {line}, {row['id']}", found=cells, expected="one 1 and three 0")
-        labels[study] = STUDY.names[cells.index("1")]
-    return labels
-
-
-def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells of every row, once the header has the columns."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            header = reader.fieldnames or []
-            if not set(columns) <= set(header):
-                raise SourceError(path, "line 1", found=",".join(header), expected=f"columns {','.join(columns)}")
-            for row in reader:
-                if None in row or None in row.values():
-                    raise SourceError(
-                        path,
-                        f"line {reader.line_num}",
-                        found="another number of cells",
-                        expected=f"{len(header)} cells",
-                    )
-                yield reader.line_num, row
-    except FileNotFoundError as error:
-        raise SourceError(path, "file", found="no such file", expected="a table of the competition") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(path, "table", found=error, expected="a UTF-8 CSV table") from error
-
-
-def _strip(row_id: str, suffix: str, seen: Mapping[str, object], path: Path, line: int) -> str:
-    name = row_id.removesuffix(suffix)
-    if name == row_id or not name:
-        raise SourceError(path, f"line {line}, id", found=repr(row_id), expected=f"an id that ends in {suffix}")
-    if name in seen:
-        raise SourceError(path, f"line {line}, id", found=f"{row_id} a second time", expected="every id once")
-    return name
+    for record in records:
+        if not record.labels.sum() == 1:
+            raise DatasetError(
+                dataset.root, record.image_id, found="no single study class", expected=" or ".join(STUDY.names)
+            )
+        labels[record.study_id] = STUDY.names[int(record.labels.argmax())]
+    study_of = {record.image_id: record.study_id for record in records}
+    boxes = {
+        record.image_id: scale_boxes(dataset.boxes[record.image_id].xyxy, record.stored, record.original)
+        for record in records
+    }
+    return make_truth(study_of, boxes, labels)
 
 
 def _unit_boxes(count: int) -> NDArray[np.float64]:

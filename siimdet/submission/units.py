@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from siimdet.core.types import ImageRecord
-from siimdet.data.table import read_table
-from siimdet.errors import SourceError, SubmissionError
+from siimdet.errors import SubmissionError
 from siimdet.scoring.bootstrap import Resamples
 from siimdet.submission.table import IMAGE_SUFFIX, STUDY_SUFFIX
 
@@ -17,13 +16,6 @@ def patients_of_rows(records: Sequence[ImageRecord]) -> dict[str, str]:
     """Patient of every row id of a submission, images and studies."""
     studies = {record.study_id + STUDY_SUFFIX: record.patient_id for record in records}
     return studies | {record.image_id + IMAGE_SUFFIX: record.patient_id for record in records}
-
-
-def studies_of_rows(image_level: Path, row_ids: Sequence[str]) -> dict[str, str]:
-    """Study of every row id, images and studies, by train_image_level.csv: the tables name no patients."""
-    table = read_table(image_level, ("id", "StudyInstanceUID"), kind=SourceError)
-    images = {row_id: study for _, (row_id, study) in table.select("id", "StudyInstanceUID")}
-    return images | {row_id: row_id.removesuffix(STUDY_SUFFIX) for row_id in row_ids if row_id.endswith(STUDY_SUFFIX)}
 
 
 def draw(file: Path, keys: Sequence[str], owner_of: Mapping[str, str], *, unit: str, samples: int) -> Resamples:

@@ -20,7 +20,8 @@ from siimdet.demo import RESULT, demo_config, run_demo
 from siimdet.imaging.png import read_grey
 from siimdet.scoring.voc import detection_ap
 from siimdet.submission.score import score_submission
-from siimdet.submission.submit import dataset_truth, submit
+from siimdet.submission.submit import submit
+from siimdet.submission.truth import dataset_truth
 from siimdet.training.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]

@@ -23,14 +23,18 @@ OPTIONS = {
     "train-classifier": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "predict": {"run", "--dataset", "--split", "--by", "--flip", "--scales", "--out", "--workers", "--device"},
     "explain": {"run", "--dataset", "--ids", "--out", "--class", "--device"},
-    "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights"},
+    "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights", "--conf-type", "--skip-below"},
     "pseudo-label": {"config", "overrides", "--dataset", "--split", "--boxes", "--study", "--out"},
+    "tune": {
+        *("--dataset", "--boxes", "--study", "--submission", "--image-level", "--study-level", "--patients"),
+        *("--out", "--folds", "--bootstrap", "--calibrate", "--always", "--json"),
+    },
     "submit": {
         *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--flip", "--scales"),
-        *("--out", "--workers", "--device"),
+        *("--boxes", "--keep", "--out", "--workers", "--device"),
     },
     "evaluate": {
-        "predictions",
+        *("predictions", "other"),
         *("--dataset", "--split", "--image-level", "--study-level", "--only-submitted", "--check-only"),
         *("--bootstrap", "--json"),
     },
@@ -83,6 +87,11 @@ def test_help_imports_nothing_heavy():
             ["predict", "--scales", ".8", "1", "1.25", "run", "--flip"],
             ["predict", "--scales", ".8", "--scales", "1", "--scales", "1.25", "run", "--flip"],
         ),
+        (
+            ["tune", "--boxes", "a", "b", "--study", "c"],
+            ["tune", "--boxes", "a", "--boxes", "b", "--study", "c"],
+        ),
+        (["pseudo-label", "--boxes", "a", "config"], ["pseudo-label", "--boxes", "a", "config"]),
         (["fuse", "--weights", "1", "2", "a", "b"], ["fuse", "--weights", "1", "--weights", "2", "a", "b"]),
     ],
 )
@@ -113,6 +122,10 @@ def test_options_with_several_values(given, parsed):
         (
             ["pseudo-label", "configs/submit/s1.yaml", "--dataset", "x", "--boxes", "a", "--study", "b", "--out", "y"],
             ("configs/submit/s1.yaml", "kind", "found 'coupling'", "expected pseudo_labels"),
+        ),
+        (
+            ["tune", "--dataset", "x", "--study", "y", "--out", "z"],
+            ("found --study --dataset", "expected either --boxes"),
         ),
         (["launch"], ("launch",)),
     ],

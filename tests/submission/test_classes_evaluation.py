@@ -46,7 +46,7 @@ def score(tmp_path, write_data):
         dataset = write_data(rows, space, boxed)
         return evaluate_classes(
             tmp_path / "classes.csv", dataset, "test", only_submitted=only_submitted, check_only=check_only
-        )
+        ).figures
 
     return evaluate
 
@@ -93,7 +93,7 @@ def test_patients_are_scored_by_their_decisions(tmp_path, write_data):
     records = [record(*row) for row in CT_ROWS]
     header, rows = patient_table(slices, records, rule="counts", threshold=0.25)
     write_table(tmp_path / "patients.csv", header, rows)
-    figures = evaluate_classes(tmp_path / "patients.csv", dataset, None, only_submitted=False, check_only=False)
+    figures = evaluate_classes(tmp_path / "patients.csv", dataset, None, only_submitted=False, check_only=False).figures
     # Half of a's slices count for covid, and .5 >= .25.
     assert figures["confusion"] == [[0, 1], [0, 2]]
     assert figures["classes"]["covid"]["auroc"] == 1.0

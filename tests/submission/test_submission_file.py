@@ -95,6 +95,57 @@ def test_refusals_name_line_found_and_expected(read, row, place, found, expected
     assert "\n" not in str(error)
 
 
+def test_a_line_in_the_midst_of_many_megabytes_is_named(read):
+    cell = "opacity 0.5 10 20 30 40 " * 2000
+    rows = [f"i{n}_image,none 0.25 0 0 1 1 {cell}" for n in range(120)]
+    text = "id,PredictionString\n" + "\n".join(rows) + "\n"
+    assert len(text) > 5_000_000
+    whole = read(text)
+    assert len(whole) == 120 * 2001
+    assert whole.rows.tolist() == np.repeat(np.arange(120), 2001).tolist()
+    assert whole.scores.reshape(120, 2001)[:, :2].tolist() == [[0.25, 0.5]] * 120
+    for old, new, found in (
+        ("none 0.25", "none 0,25", "'0,25'"),
+        ("none 0.25", "none nan", "nan"),
+        ("i118_image", "i7_image", "a second time"),
+        ("none 0.25 0 0 1 1 ", "none 0.25 0 0 1 ", "12005 tokens"),
+        ("i118_image,", "", "one cell"),
+        ("i118_image", "\ni118_image", "one cell"),
+    ):
+        broken = [*rows[:118], rows[118].replace(old, new), rows[119]]
+        if old == "i118_image,":
+            broken[118] = "i118_image"
+        with pytest.raises(SubmissionError) as caught:
+            read("id,PredictionString\n" + "\n".join(broken) + "\n")
+        assert caught.value.field.startswith("line 120, ")
+        assert found in caught.value.found
+
+
+def test_a_blank_line_among_the_rows_is_refused(read):
+    with pytest.raises(SubmissionError, match="line 3, '': found one cell"):
+        read(TEXT.replace("i_image", "\ni_image"))
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [(b"j\xff_image,\n", "can't decode byte 0xff"), (b'"j_image,\n', "unexpected end of data")],
+    ids=["not UTF-8", "an open quote"],
+)
+def test_a_line_that_is_no_text_is_named(read, line, found):
+    with pytest.raises(SubmissionError) as caught:
+        read(TEXT.encode() + line)
+    assert caught.value.field == "line 4"
+    assert found in caught.value.found
+
+
+@pytest.mark.parametrize(
+    "token", [b"\xff", "\u0664".encode(), b"0x1", b"1_0"], ids=["not UTF-8", "other digits", "hexadecimal", "1_0"]
+)
+def test_a_token_that_is_no_number_of_the_competition_is_refused(read, token):
+    with pytest.raises(SubmissionError, match=r"line 4, 'j_image': found .*, expected a number for xmax"):
+        read(TEXT.encode() + b"j_image,opacity 0.5 0 0 " + token + b" 5\n")
+
+
 @pytest.mark.parametrize(
     "data",
     [

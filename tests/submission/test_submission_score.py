@@ -13,7 +13,7 @@ from siimdet.errors import SourceError, SubmissionError
 from siimdet.submission.file import read_submission
 from siimdet.submission.score import score_submission
 from siimdet.submission.table import CLASSES, Submission
-from siimdet.submission.truth import make_truth, parse_boxes, read_truth
+from siimdet.submission.truth import make_truth, read_truth
 
 IMAGES = """id,boxes,label,StudyInstanceUID
 a_image,"[{'x': 10, 'y': 20.5, 'width': 30, 'height': 40}, {'x': -3.5, 'y': 0, 'width': 5, 'height': 6}]",opacity,s
@@ -39,6 +39,8 @@ def test_truth_from_tables(tables):
     truth = read_truth(*tables())
     assert truth.ids == ("s_study", "t_study", "a_image", "b_image")
     assert truth.boxes.images.tolist() == [0, 1, 2, 2, 3]
+    assert truth.study_of == {"a": "s", "b": "t"}
+    assert truth.studies_of_rows() == {"s_study": "s", "t_study": "t", "a_image": "s", "b_image": "t"}
     names = [CLASSES.names[k] for k in truth.boxes.class_ids]
     assert names == ["typical", "negative", "opacity", "opacity", "none"]
     assert truth.boxes.xyxy.tolist() == [
@@ -50,7 +52,7 @@ def test_truth_from_mappings_equals_truth_from_tables(tables):
     boxes = {"a": [[10, 20.5, 40, 60.5], [-3.5, 0, 1.5, 6]], "b": []}
     made = make_truth({"a": "s", "b": "t"}, boxes, {"s": "typical", "t": "negative"})
     read = read_truth(*tables())
-    assert made.ids == read.ids
+    assert (made.ids, made.study_of) == (read.ids, read.study_of)
     for column in ("images", "class_ids", "xyxy"):
         np.testing.assert_array_equal(getattr(made.boxes, column), getattr(read.boxes, column))
 
@@ -67,7 +69,6 @@ def test_mappings_that_do_not_fit_are_refused():
 @pytest.mark.parametrize(
     "cell",
     [
-        "[]",
         "[{'x': 1, 'y': 2, 'width': 3}]",
         "[{'x': 1, 'y': 2, 'width': 3, 'height': 4}",
         "[{'x': nan, 'y': 2, 'width': 3, 'height': 4}]",
@@ -77,23 +78,24 @@ def test_mappings_that_do_not_fit_are_refused():
         "[{'x': __import__('os'), 'y': 2, 'width': 3, 'height': 4}]",
     ],
 )
-def test_broken_box_cells(cell):
-    with pytest.raises(ValueError, match=r"or nothing|above 0"):
-        parse_boxes(cell)
+def test_broken_box_cells(tables, cell):
+    images = f'id,boxes,StudyInstanceUID\na_image,"{cell}",s\n'
+    with pytest.raises(SourceError, match=r"image\.csv:2: boxes.*(or nothing|above 0|numbers x, y)"):
+        read_truth(*tables(images))
 
 
 @pytest.mark.parametrize(
     ("images", "studies", "message"),
     [
-        (IMAGES.replace("boxes", "box"), STUDIES, "image.csv: line 1: .*columns id,boxes,StudyInstanceUID"),
-        (IMAGES.replace("'x': 10", "'x': ten"), STUDIES, "image.csv: line 2, boxes"),
-        (IMAGES.replace("b_image", "a_image"), STUDIES, "image.csv: line 3, id: found a_image a second time"),
-        (IMAGES.replace("b_image", "b"), STUDIES, "image.csv: line 3, id: .*ends in _image"),
-        (IMAGES.replace(",t\n", ",u\n"), STUDIES, "image.csv: line 3, StudyInstanceUID: found 'u'"),
-        (IMAGES.replace(",t\n", ",t,t\n"), STUDIES, "image.csv: line 3: found another number of cells"),
-        (IMAGES, STUDIES.replace("0,1,0,0", "1,1,0,0"), "study.csv: line 2, s_study: .*one 1 and three 0"),
-        (IMAGES, STUDIES.replace("0,1,0,0", "0,1,0"), "study.csv: line 2: found another number of cells"),
-        (IMAGES, "", "study.csv: line 1"),
+        (IMAGES.replace("boxes", "box"), STUDIES, "image.csv: header: found columns id, box, .*a column 'boxes'"),
+        (IMAGES.replace("'x': 10", "'x': ten"), STUDIES, "image.csv:2: boxes"),
+        (IMAGES.replace("b_image", "a_image"), STUDIES, "image.csv:3: id: found a_image again"),
+        (IMAGES.replace("b_image", "b"), STUDIES, "image.csv:3: id: .*ends in '_image'"),
+        (IMAGES.replace(",t\n", ",u\n"), STUDIES, "image.csv:3: StudyInstanceUID: found 'u'"),
+        (IMAGES.replace(",t\n", ",t,t\n"), STUDIES, "image.csv:3: row: found 5 cells, expected 4"),
+        (IMAGES, STUDIES.replace("0,1,0,0", "1,1,0,0"), "study.csv:2: labels: found 1 1 0 0, expected exactly one 1"),
+        (IMAGES, STUDIES.replace("0,1,0,0", "0,1,0"), "study.csv:2: row: found 4 cells, expected 5"),
+        (IMAGES, "", "study.csv: header: found an empty file"),
     ],
 )
 def test_broken_tables(tables, images, studies, message):
@@ -102,7 +104,7 @@ def test_broken_tables(tables, images, studies, message):
 
 
 def test_missing_table(tmp_path):
-    with pytest.raises(SourceError, match="no such file"):
+    with pytest.raises(SourceError, match="file: found nothing there"):
         read_truth(tmp_path / "a.csv", tmp_path / "b.csv")
 
 
