@@ -61,7 +61,7 @@ def row(name: str, models: Models, weights: Sequence[float] | None) -> None:
         lambda: [ensemble_boxes.weighted_boxes_fusion(*image, weights=weights) for image in given],
         lambda: fuse(models, weights=weights),
         equal=_same,
-        pairs=3,
+        pairs=5,
     )
 
 

@@ -109,7 +109,8 @@ def submit(
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
     """Write the competition's submission, from detector and study runs or from their predictions."""
-    _check_kinds(out, detector, boxes, {"--keep": keep, "--flip": flip, "--scales": scales})
+    of_runs = {"--keep": keep, "--flip": flip, "--scales": scales, "--workers": workers}
+    _check_kinds(out, detector, boxes, {**of_runs, "--device": device is not DeviceChoice.AUTO})
     from siimdet.config import Coupling
     from siimdet.config_file import load_config
     from siimdet.data.manifest import read_dataset

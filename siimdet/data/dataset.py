@@ -61,6 +61,19 @@ def filled_split(dataset: Dataset, split: Split | None) -> tuple[ImageRecord, ..
     return records
 
 
+def scored_records(dataset: Dataset, split: Split | None, predicted: Collection[str]) -> tuple[ImageRecord, ...]:
+    """The records that predictions of these images are scored on: `filled_split`, or every image that has a fold.
+
+    The latter for None, if the images are of folds and not of the split alone: out-of-fold predictions.
+    Raises: DatasetError as filled_split.
+    """
+    records = filled_split(dataset, split)
+    folded = tuple(record for record in dataset.records if record.fold is not None)
+    images = set(predicted)
+    out_of_fold = images <= {r.image_id for r in folded} and not images <= {r.image_id for r in records}
+    return folded if split is None and out_of_fold else records
+
+
 def training_split(
     dataset: Dataset, *, fold: int | None = None, exclude_patients: Collection[str] = ()
 ) -> tuple[tuple[ImageRecord, ...], tuple[ImageRecord, ...]]:

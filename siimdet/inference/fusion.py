@@ -37,7 +37,7 @@ def fuse(
     score; nms keeps the best box of those that overlap, soft-nms (Gaussian, without `min_iou`) lowers
     the scores of the rest. Weighted box fusion alone has a `conf_type`, how scores become one (None:
     avg; see weighted_boxes), and `skip_below`, a score under which boxes are left out (None: none is).
-    A box whose score is 0 when all are fused, as those of a model of weight 0 are, is left out.
+    Boxes of score 0 and those of a model of weight 0 are left out before they fuse.
     Raises: FusionError if models disagree on an image's size or an option does not fit.
     Source: Solovyev et al., arXiv:1910.13302; Bodla et al., arXiv:1704.04503; Zhou et al., ICCVW 2017.
     """
@@ -69,13 +69,20 @@ def _fuse_weighted(
     ]
     counts = [len(each) for *_, each in found]
     images = np.repeat([image for image, *_ in found], counts)
+    numbers = np.repeat([model for _, model, _ in found], counts)
+    xyxy = np.concatenate([each.xyxy for *_, each in found]) / _extents(sizes)[images]
+    scores = np.concatenate([each.scores for *_, each in found])
+    class_ids = np.concatenate([each.class_ids for *_, each in found])
+    shares = np.ones(len(models)) if weights is None else np.array(weights, np.float64)
+    # The kernel would count boxes without weight in the mean, by which .8 and 0 of one model become .4.
+    carries = (scores > 0) & (shares[numbers] > 0)
     return weighted_boxes(
-        images,
-        np.repeat([model for _, model, _ in found], counts),
-        np.concatenate([each.xyxy for *_, each in found]) / _extents(sizes)[images],
-        np.concatenate([each.scores for *_, each in found]),
-        np.concatenate([each.class_ids for *_, each in found]),
-        weights=np.ones(len(models)) if weights is None else np.array(weights, np.float64),
+        images[carries],
+        numbers[carries],
+        xyxy[carries],
+        scores[carries],
+        class_ids[carries],
+        weights=shares,
         min_iou=min_iou,
         conf_type=conf_type,
         skip_below=skip_below,

@@ -41,11 +41,11 @@ def by_temperature(scores: NDArray[np.floating], temperature: float) -> NDArray[
 
 
 def fit_isotonic(scores: NDArray[np.floating], hits: NDArray[np.bool_]) -> tuple[tuple[float, float], ...]:
-    """Knots (score, share of hits) of the rising step function of least squares; none without scores.
+    """Knots (score, share of hits) of the rising step function of least squares; none without hits or without misses.
 
     Source: Zadrozny and Elkan, KDD 2002; scikit-learn's IsotonicRegression.
     """
-    if not len(scores):
+    if hits.all() or not hits.any():
         return ()
     model = IsotonicRegression(y_min=0, y_max=1).fit(scores.astype(np.float64), hits.astype(np.float64))
     x, y = (np.round(values, _DECIMALS).tolist() for values in (model.X_thresholds_, model.y_thresholds_))

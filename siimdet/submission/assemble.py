@@ -12,7 +12,7 @@ from siimdet.core.types import Detections, ImageRecord, Probabilities, Split
 from siimdet.data.coco import read_detections
 from siimdet.data.dataset import Dataset, filled_split
 from siimdet.data.siim_tables import IMAGE_SUFFIX
-from siimdet.errors import DatasetError, SubmissionError
+from siimdet.errors import DatasetError, FusionError, SubmissionError
 from siimdet.inference.aggregate import study_probabilities
 from siimdet.submission.classes_file import IMAGE, ClassesFile, check_keys, read_classes
 from siimdet.submission.coupling import couple, fused_boxes
@@ -69,8 +69,9 @@ def assemble_files(
 
     Images are those of `ids`, of the split, or without either those of the CSV; further ones in the files are left
     out. Raises: SubmissionError or DatasetError for a CSV without one of the images, boxes of other images alone, or
-    files of other classes than the competition's.
+    files of other classes than the competition's; FusionError for a file given twice.
     """
+    check_distinct(boxes)
     found = read_classes(study, STUDY)
     if found.by != IMAGE:
         raise SubmissionError(study, "header", found=f"a row per {found.by}", expected=f"a row per {IMAGE}")
@@ -88,6 +89,14 @@ def assemble_files(
     models = {str(path): _read_boxes(path, dataset, images) for path in boxes}
     classes, opacity = _of_images(study, found, images)
     return assemble(records, models, classes, coupling, file=file, opacity=opacity, ids=ids)
+
+
+def check_distinct(detectors: Sequence[Path]) -> None:
+    """Raises: FusionError if a detector's run or file is given twice, under whatever name."""
+    places = [path.resolve() for path in detectors]
+    for number, path in enumerate(detectors):
+        if places[number] in places[:number]:
+            raise FusionError(path, "detector", found="it twice", expected="every detector once")
 
 
 def sampled_records(dataset: Dataset, ids: Sequence[str]) -> tuple[ImageRecord, ...]:

@@ -103,9 +103,9 @@ def none_factors(columns: Uncoupled) -> dict[str, NDArray[np.float64]]:
 
 def _calibrated(model: Mapping[str, Detections], calibration: Calibration) -> Mapping[str, Detections]:
     """The boxes of a detector with their scores calibrated."""
-    if not calibration.knots and calibration.temperature == 1:
+    if not model or (not calibration.knots and calibration.temperature == 1):
         return model
-    scores = np.concatenate([np.zeros(0, np.float32), *(boxes.scores for boxes in model.values())])
+    scores = np.concatenate([boxes.scores for boxes in model.values()])
     if calibration.knots:
         values = by_knots(scores, calibration.knots)
     else:

@@ -7,7 +7,7 @@ import numpy as np
 
 from siimdet.core.types import Detections, ImageRecord, Split
 from siimdet.data.coco import read_detections
-from siimdet.data.dataset import Dataset, filled_split
+from siimdet.data.dataset import Dataset, scored_records
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import DatasetError, SubmissionError
 from siimdet.scoring.bootstrap import resampled_ap
@@ -18,7 +18,7 @@ from siimdet.submission.evaluate_classes import evaluate_classes
 from siimdet.submission.file import read_submission
 from siimdet.submission.score import resampled_score, score_submission
 from siimdet.submission.scored import Drawn, Scored
-from siimdet.submission.table import check_ids, check_inside
+from siimdet.submission.table import IMAGE_SUFFIX, check_ids, check_inside
 from siimdet.submission.truth import dataset_truth, read_truth
 from siimdet.submission.units import draw, patients_of_rows
 
@@ -69,7 +69,8 @@ def evaluate_submission(
     if tables is None:
         assert dataset is not None, "neither a data set nor tables"
         data = read_dataset(dataset)
-        records = filled_split(data, split)
+        images = {row.removesuffix(IMAGE_SUFFIX) for row in found.ids if row.endswith(IMAGE_SUFFIX)}
+        records = scored_records(data, split, images)
         truth = dataset_truth(data, records)
         check_inside(found, {record.image_id: record.original for record in records})
         unit, owners = "patient", patients_of_rows(records)
@@ -105,7 +106,7 @@ def evaluate_boxes(
     if check_only:
         counts = {"images": len(found), "predictions": sum(len(boxes) for boxes in found.values())}
         return Scored({"valid": True, **counts}, found)
-    records = filled_split(data, split)
+    records = scored_records(data, split, found)
     unlabelled = next((record for record in records if np.isnan(record.labels).all()), None)
     if unlabelled is not None:
         raise DatasetError(dataset, unlabelled.image_id, found="no labels", expected="images whose boxes are known")

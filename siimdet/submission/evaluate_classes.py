@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from siimdet.core.types import ImageRecord, LabelSpace, Split
-from siimdet.data.dataset import Dataset, filled_split
+from siimdet.data.dataset import Dataset, scored_records
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import DatasetError
 from siimdet.inference.aggregate import patient_truth
 from siimdet.scoring.classification import ClassificationScore, log_loss, multiclass_score, multilabel_score
 from siimdet.scoring.classification_bootstrap import resampled_classification
 from siimdet.scoring.curves import precision_recall_curve, roc_curve
-from siimdet.submission.classes_file import PATIENT, ClassesFile, check_keys, read_classes
+from siimdet.submission.classes_file import IMAGE, PATIENT, ClassesFile, check_keys, read_classes
 from siimdet.submission.scored import Drawn, Scored
 from siimdet.submission.units import draw
 
@@ -40,9 +40,7 @@ def evaluate_classes(
     if not len(data.labels):
         raise DatasetError(dataset, "labels", found="no classes", expected="those of the file")
     found = read_classes(file, data.labels)
-    records = filled_split(data, split)
-    if split is None and set(found.probabilities.keys) == {r.image_id for r in data.records if r.fold is not None}:
-        records = tuple(record for record in data.records if record.fold is not None)  # out-of-fold predictions
+    records = scored_records(data, split, found.probabilities.keys if found.by == IMAGE else ())
     labels = _labels(records, found)
     check_keys(file, found, labels, complete=not only_submitted)
     if check_only:

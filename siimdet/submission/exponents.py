@@ -20,15 +20,13 @@ _STEPS = 5
 _SIDE = 0.1
 """Of the first simplex: half a step of the grid."""
 _DECIMALS = 3
-_LOWEST = 1e-300
-"""In place of a factor 0, whose logarithm is none: it still ranks below every other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranked:
     """Predictions of a class whose confidence is a product of powers.
 
-    Shapes: logs f64[E, N], the logarithm of every factor, hits bool[N]; `truths` is the number of true ones.
+    Shapes: logs f64[E, N], the logarithm of every factor (-inf of 0), hits bool[N]. `truths` is how many are true,
     `names` are the factors', `own` the first: it alone is the default.
     """
 
@@ -40,18 +38,21 @@ class Ranked:
     @classmethod
     def of(cls, factors: Mapping[str, NDArray[np.float64]], hits: NDArray[np.bool_], truths: int) -> "Ranked":
         """From the factors f64[N] in [0, 1] by name."""
-        logs = np.log(np.maximum(list(factors.values()), _LOWEST))
+        with np.errstate(divide="ignore"):
+            logs = np.log(list(factors.values()))
         return cls(tuple(factors), logs, hits, truths)
 
     def ap(self, exponents: NDArray[np.float64]) -> float:
         """AP with exponents f64[E]; 0 without truth."""
-        return class_curve("", exponents @ self.logs, self.hits, self.truths).ap or 0.0
+        # A product with a factor 0 is 0, whatever the others, unless that factor's exponent is 0: then it is left out.
+        used = exponents > 0
+        return class_curve("", exponents[used] @ self.logs[used], self.hits, self.truths).ap or 0.0
 
 
 def fit_exponents(ranked: Ranked, *, near: Mapping[str, float] | None = None) -> tuple[dict[str, float], float]:
     """The exponents by name, of three decimals and sum 1, and their AP; the default where nothing is better.
 
-    Without `near`, exponents from which to go on, the grid comes first.
+    Without `near`, exponents from which to go on unless the default is better, the grid comes first.
     """
     tried: dict[tuple[float, ...], float] = {}
 
@@ -61,7 +62,9 @@ def fit_exponents(ranked: Ranked, *, near: Mapping[str, float] | None = None) ->
             tried[exponents] = ranked.ap(np.array(exponents))
         return -tried[exponents]
 
-    for point in _grid(len(ranked.names)) if near is None else [[near[name] for name in ranked.names]]:
+    # The default comes first, so that of equal ones it stays.
+    default = tuple(float(name == ranked.names[0]) for name in ranked.names)
+    for point in _grid(len(default)) if near is None else (default, [near[name] for name in ranked.names]):
         cost(np.array(point))
     start = np.array(max(tried, key=tried.__getitem__))
     simplex = np.vstack([start, np.maximum(start + _SIDE * (np.eye(len(start)) - 0.5 * (start > 0)), 0)])
@@ -77,7 +80,7 @@ def fit_exponents(ranked: Ranked, *, near: Mapping[str, float] | None = None) ->
 
 
 def _grid(count: int) -> Iterator[tuple[float, ...]]:
-    """Points of sum 1, the default (1, 0 ...) first, so that of equal ones it stays."""
+    """Points of sum 1, the default (1, 0 ...) first."""
     for parts in _parts(_STEPS, count):
         yield tuple(part / _STEPS for part in parts)
 

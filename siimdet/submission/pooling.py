@@ -3,7 +3,7 @@
 A coupling fixes confidences up to a rising function only, and each fold's has a scale of its own: pooled as they are,
 rows of one fold would rank above those of another for no reason of theirs. So confidences are brought to the scale of
 the default coupling: on the rows that a coupling was fitted on, its n-th highest confidence becomes the default's n-th
-highest, class by class. The order within a fold stays, and the held-out rows have no say.
+highest, class by class, off by a billionth at most. The order within a fold stays, and the held-out rows have no say.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siimdet.submission.table import CLASSES, Submission
+
+_TIE = 1e-9
+"""Share of a rescaled confidence that is its place: it keeps distinct ones apart where the default's are equal."""
 
 
 def pooled_rows(default: Submission, of_folds: Sequence[Submission], fold_of: NDArray[np.int64]) -> Submission:
@@ -34,11 +37,14 @@ def pooled_rows(default: Submission, of_folds: Sequence[Submission], fold_of: ND
 def matched(scores: NDArray[np.float64], own: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
     """Scores f64[N] in [0, 1] under the rising function that takes the n-th highest of `own` to that of `wanted`.
 
-    Straight between those, and from 0 to 0 and from 1 to 1 at the ends; equal ones of `own` go to their mean.
+    Straight between those, and from 0 to 0 and from 1 to 1 at the ends; equal ones of `own` go to their mean. Equal
+    ones of `wanted` are spread by 1e-9 at most, so that distinct scores stay distinct.
     """
     count = min(len(own), len(wanted))
-    x, places = np.unique(np.sort(own)[len(own) - count :], return_inverse=True)
-    y = np.bincount(places, np.sort(wanted)[len(wanted) - count :]) / np.bincount(places)
+    places = np.arange(1, count + 1) / (count + 1)
+    wanted = (1 - _TIE) * np.sort(wanted)[len(wanted) - count :] + _TIE * places
+    x, group = np.unique(np.sort(own)[len(own) - count :], return_inverse=True)
+    y = np.bincount(group, wanted) / np.bincount(group)
     inside = (x > 0) & (x < 1)
     return np.interp(scores, [0.0, *x[inside], 1.0], [0.0, *y[inside], 1.0])
 

@@ -16,7 +16,7 @@ from siimdet.inference.predict import ClassPredictions
 from siimdet.inference.run import predict_boxes, predict_classes
 from siimdet.inference.tta import PLAIN, Versions
 from siimdet.models.weights import MODEL, read_spec
-from siimdet.submission.assemble import Predictions, assemble, sampled_records
+from siimdet.submission.assemble import Predictions, assemble, check_distinct, sampled_records
 
 
 def submit(
@@ -35,8 +35,9 @@ def submit(
     """Predict with every run, fuse the boxes, couple them with the study level.
 
     `ids`, those of a sample file, take the place of `records`; `versions` are what the detectors see of each image.
-    Raises: RunError for runs of other classes than the competition's.
+    Raises: RunError for runs of other classes than the competition's, FusionError for a detector given twice.
     """
+    check_distinct(detectors)
     _check_classes(detectors, OPACITY.names)
     _check_classes([study], STUDY.names)
     if ids is not None:

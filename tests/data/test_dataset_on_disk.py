@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from siimdet.core.labels import OPACITY, STUDY
-from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
+from siimdet.core.types import BoxLabels, ImageRecord, ImageSize, LabelSpace
+from siimdet.data.dataset import scored_records
 from siimdet.data.manifest import by_split, read_dataset, training_split, write_dataset
 from siimdet.data.summary import summarise
 from siimdet.data.yolo import write_yolo, write_yolo_lists
@@ -227,3 +228,21 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
+
+
+def test_predictions_of_folds_are_scored_on_all_of_them_and_others_on_their_split(tmp_path):
+    records = [
+        ImageRecord(name, name, name, f"images/{name}.png", ImageSize(8, 8), ImageSize(8, 8), [1.0], split, fold)
+        for name, split, fold in [("a", "train", 0), ("b", "val", 1), ("c", "train", 1), ("d", "test", None)]
+    ]
+    boxes = {record.image_id: BoxLabels.empty(record.stored) for record in records}
+    labels = LabelSpace("one", ("ill",))
+    data = write_dataset(tmp_path, records, boxes, source="test", labels=labels, classes=OPACITY, bit_depth=8)
+
+    def scored(split, *images):
+        return "".join(record.image_id for record in scored_records(data, split, images))
+
+    assert scored(None, "a", "b", "c") == "abc"
+    assert scored(None, "c") == "abc"  # images in which nothing was found have no entry
+    assert scored(None, "d") == scored(None) == scored(None, "a", "d") == "d"
+    assert scored("val", "a", "b", "c") == "b"

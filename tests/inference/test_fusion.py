@@ -155,6 +155,15 @@ def test_a_model_of_weight_0_has_no_say(method):
     assert as_lists(fused(detections([LEFT], [0.9]), without, weights=[1, 0], method=method)) == ([LEFT], [0.9])
 
 
+@pytest.mark.parametrize("conf_type", [None, "max", "box_and_model_avg", "absent_model_aware_avg"])
+def test_boxes_without_weight_do_not_count_in_the_mean_of_more_boxes_than_models(conf_type):
+    # Counted, .8 and 0 would be .4, and with the second model's boxes (.8 + 0) / 4 * 2 = .4.
+    alone = detections([LEFT, RIGHT], [0.8, 0])
+    assert as_lists(fused(alone, conf_type=conf_type)) == ([LEFT], [0.8])
+    silent = detections([LEFT, RIGHT], [0.9, 0.7])
+    assert as_lists(fused(alone, silent, weights=[1, 0], conf_type=conf_type)) == ([LEFT], [0.8])
+
+
 def test_a_box_without_an_area_is_none():
     with pytest.raises(ValueError, match="has no area"):
         detections([[5, 5, 5, 9]], [0.5])

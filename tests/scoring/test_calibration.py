@@ -39,6 +39,7 @@ def test_isotonic_by_hand():
     assert by_knots(np.array([0.0, 0.15, 0.25, 0.35, 0.9]), knots) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
 
 
-def test_without_scores_there_are_no_knots_and_scores_stay():
-    assert fit_isotonic(np.zeros(0), np.zeros(0, bool)) == ()
+@pytest.mark.parametrize("hits", [[False, False], [True, True], []])
+def test_without_hits_or_without_misses_there_are_no_knots_and_scores_stay(hits):
+    assert fit_isotonic(np.linspace(0.3, 0.7, len(hits)), np.array(hits, bool)) == ()
     assert by_knots(np.array([0.3, 0.7]), ()).tolist() == [0.3, 0.7]

@@ -104,13 +104,14 @@ images, class_ids = st.integers(0, 3), st.integers(0, 1)
 scores = st.sampled_from((0.0, 0.1, 0.25, 0.5, 0.9, 1.0))
 
 
-@settings(max_examples=300, deadline=None)
-@given(
+rows = (
     st.lists(st.tuples(images, class_ids, boxes), max_size=12),
     st.lists(st.tuples(images, class_ids, boxes, scores), max_size=25),
     st.randoms(use_true_random=False),
 )
-def test_equals_the_reference_and_ignores_row_order(truth, predictions, random):
+
+
+def assert_as_reference(truth, predictions, random):
     score = voc_map(*tables(truth, predictions), TWO)
     for class_id, name in enumerate(TWO.names):
         mine = [(i, b) for i, c, b in truth if c == class_id]
@@ -118,6 +119,19 @@ def test_equals_the_reference_and_ignores_row_order(truth, predictions, random):
         assert score.ap[name] == (None if expected is None else pytest.approx(expected, abs=1e-12))
     random.shuffle(predictions)
     assert voc_map(*tables(truth, predictions), TWO).ap == score.ap
+
+
+@settings(max_examples=300, deadline=None)
+@given(*rows)
+def test_equals_the_reference_and_ignores_row_order(truth, predictions, random):
+    assert_as_reference(truth, predictions, random)
+
+
+@pytest.mark.slow
+@settings(max_examples=1000, deadline=None)
+@given(*rows)
+def test_equals_the_reference_a_thousand_times(truth, predictions, random):
+    assert_as_reference(truth, predictions, random)
 
 
 def test_class_without_truth_is_named_and_left_out_of_the_mean():

@@ -140,6 +140,15 @@ def test_scores_are_calibrated_before_boxes_are_fused():
         fused_boxes(models, Coupling(kind="coupling", calibration=rules[:1]))
 
 
+@pytest.mark.parametrize("rule", [Calibration(temperature=2), Calibration(knots=((0.3, 0.0), (0.5, 0.2)))], ids=str)
+def test_a_detector_that_found_nothing_is_calibrated_to_nothing(rule):
+    found = {"a": Detections([[0, 0, 10, 10]], [0], [0.8], STORED)}
+    plain = Calibration()
+    assert fused_boxes([{}], Coupling(kind="coupling", calibration=(rule,))) == {}
+    fused = fused_boxes([found, {}], Coupling(kind="coupling", calibration=(plain, rule)))
+    assert fused["a"].scores.tolist() == pytest.approx([0.4])
+
+
 def test_knots_rise_and_stand_alone():
     with pytest.raises(ValueError, match="expected rising scores"):
         Calibration(knots=((0.5, 0.1), (0.3, 0.2)))

@@ -1,7 +1,7 @@
 """tune: a planted optimum is found out of sample, a gain that is none is said to be none, and what is refused."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from siimdet.errors import SubmissionError
 from siimdet.imaging.png import write_png
 from siimdet.submission.evidence import Evidence, prediction_evidence
 from siimdet.submission.file import read_submission, write_submission
-from siimdet.submission.fitting import DEFAULT
+from siimdet.submission.fitting import DEFAULT, Fitter
 from siimdet.submission.score import score_submission
 from siimdet.submission.truth import make_truth
 from siimdet.submission.tune import Tuned, applied, tune
@@ -125,7 +125,45 @@ def test_most_of_a_planted_gain_is_recovered_out_of_sample(planted, tuned):
     assert first > 2 * second
 
 
-def test_the_gain_is_that_of_rows_that_no_fold_was_fitted_on(planted, tuned):
+def corrupted(whole: Phantoms, images: set[str]) -> Phantoms:
+    """With `images` turned round: boxes where there were none and none where there were, all scores shuffled."""
+    rng = np.random.default_rng(5)
+    boxes = {key: ([] if xyxy else [[5, 5, 85, 85]]) if key in images else xyxy for key, xyxy in whole.boxes.items()}
+    models = tuple(
+        {
+            key: replace(one, scores=rng.permutation(1 - one.scores)) if key in images else one
+            for key, one in model.items()
+        }
+        for model in whole.models
+    )
+    mine = np.array([key in images for key in whole.classes.keys])
+    classes, opacity = whole.classes.values.copy(), whole.opacity.values.copy()
+    classes[mine] = rng.permutation(classes[mine])
+    opacity[mine] = rng.permutation(1 - opacity[mine])
+    return replace(
+        whole,
+        boxes=boxes,
+        models=models,
+        classes=replace(whole.classes, values=classes),
+        opacity=replace(whole.opacity, values=opacity),
+    )
+
+
+@pytest.mark.parametrize("calibrate", [None, "temperature"])
+def test_a_fold_is_not_fitted_on_its_own_rows(calibrate):
+    whole = phantoms(24, seed=2)
+    fold_of_patient = {record.patient_id: int(record.patient_id[1:]) % 3 for record in whole.records}
+    held_out = {record.image_id for record in whole.records if fold_of_patient[record.patient_id] == 0}
+    fitters = []
+    for one in (whole, corrupted(whole, held_out)):
+        evidence = one.evidence()
+        fold_of = np.array([fold_of_patient[patient] for patient in evidence.patients])
+        fitters.append(Fitter(evidence, fold_of, calibrate=calibrate))
+    assert fitters[0].fit(0) == fitters[1].fit(0)
+    assert fitters[0].fit(None) != fitters[1].fit(None)
+
+
+def test_the_gain_is_that_of_the_pooled_rows(planted, tuned):
     evidence = planted.evidence()
     assert len(tuned.of_folds) == 3
     assert sorted(tuned.pooled.ids) == sorted(evidence.truth.ids)

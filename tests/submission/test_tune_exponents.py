@@ -36,6 +36,15 @@ def test_the_default_stays_where_nothing_is_better():
     assert (found, ap) == ({"own": 1.0, "image_opacity": 0.0, "p_opacity": 0.0}, 1.0)
 
 
+def test_the_default_is_tried_when_going_on_from_other_exponents():
+    # The other factor is 0 of the hits: any power of it puts them last.
+    own, other = np.array([0.9, 0.8, 0.2, 0.1]), np.array([0.0, 0.0, 1.0, 1.0])
+    ranked = Ranked.of({"own": own, "image_opacity": other}, np.array([True, True, False, False]), 2)
+    near = {"own": 0.0, "image_opacity": 1.0}
+    assert ranked.ap(np.array(list(near.values()))) == ranked.ap(np.array([0.5, 0.5])) == 0.5
+    assert fit_exponents(ranked, near=near) == ({"own": 1.0, "image_opacity": 0.0}, 1.0)
+
+
 def test_a_single_factor_needs_no_fit():
     ranked = Ranked.of({"own": np.array([0.5, 0.4])}, np.array([False, True]), 1)
     assert fit_exponents(ranked) == ({"own": 1.0}, 0.5)
@@ -44,9 +53,10 @@ def test_a_single_factor_needs_no_fit():
 def test_ap_is_that_of_the_product_zeros_and_missed_truths_included():
     rng = np.random.default_rng(3)
     a, b = rng.uniform(0, 1, (2, 50)).round(1)
-    hits = rng.uniform(size=50) < a * b
+    b[:10] = 0
+    hits = rng.uniform(size=50) < a
     ranked = Ranked.of({"own": a, "not_negative": b}, hits, int(hits.sum()) + 2)
-    for own, other in ((1.0, 0.0), (0.0, 1.0)):
+    for own, other in ((1.0, 0.0), (0.0, 1.0), (0.999, 0.001), (0.001, 0.999), (0.7, 0.3)):
         expected = class_curve("", a**own * b**other, hits, ranked.truths).ap
         assert ranked.ap(np.array([own, other])) == expected
     assert Ranked.of({"own": a}, np.zeros(50, bool), 0).ap(np.ones(1)) == 0
@@ -59,6 +69,17 @@ def test_scores_are_matched_by_their_place_from_the_top():
     assert found == pytest.approx([0, 0.05, 0.1, 0.2, 0.3, 0.9, 0.95, 1])
     assert matched(np.array([0.5]), np.array([0.5, 0.5]), np.array([0.2, 0.6])) == pytest.approx([0.4])
     assert matched(np.array([0.3]), np.zeros(0), np.zeros(0)) == pytest.approx([0.3])
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_distinct_scores_stay_distinct_where_those_wanted_are_equal(level):
+    rng = np.random.default_rng(4)
+    own, scores = rng.uniform(0, 1, 5000), np.sort(rng.uniform(0, 1, 1000))
+    wanted = np.concatenate([rng.uniform(0, 1, 1000), np.full(4000, level)])
+    found = matched(scores, own, wanted)
+    assert (np.diff(found) > 0).all()
+    assert 0 < found[0] < found[-1] < 1
+    assert matched(np.sort(own), own, wanted) == pytest.approx(np.sort(wanted), abs=1e-9)
 
 
 def nones(scores: list[float]) -> Submission:
