@@ -25,7 +25,7 @@ CONFIG = {
     "epochs": 2,
     "image_size": 64,
     "inference_size": 64,
-    "batch_size": 7,
+    "batch_size": 12,
     "validation_batch_size": 8,
     "resize": "stretch",
     "mean": [0.5, 0.5, 0.5],
@@ -132,7 +132,7 @@ def test_two_processes_train_every_family(studies, launch, tmp_path, kind):
     losses = {}
     # AdamW takes a gradient that is zero but for rounding for a direction; FCOS needs more than a place or two.
     settings = {
-        "batch_size": 8,
+        "batch_size": 16,
         "optimiser": {"name": "sgd", "lr": 0.002, "momentum": 0.9},
         "augment": {"horizontal_flip": 0.5},
     }
