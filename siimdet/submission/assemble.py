@@ -7,15 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from siimdet.config import Coupling
-from siimdet.core.labels import OPACITY, STUDY
+from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, Probabilities, Split
 from siimdet.data.coco import read_detections
 from siimdet.data.dataset import Dataset, filled_split
 from siimdet.data.siim_tables import IMAGE_SUFFIX
 from siimdet.errors import DatasetError, FusionError, SubmissionError
 from siimdet.inference.aggregate import study_probabilities
-from siimdet.submission.classes_file import IMAGE, ClassesFile, check_keys, read_classes
+from siimdet.submission.classes_file import IMAGE, ClassesFile
 from siimdet.submission.coupling import couple, fused_boxes
+from siimdet.submission.prediction_files import check_opacity, read_study
 from siimdet.submission.table import Submission
 
 
@@ -72,10 +73,7 @@ def assemble_files(
     files of other classes than the competition's; FusionError for a file given twice.
     """
     check_distinct(boxes)
-    found = read_classes(study, STUDY)
-    if found.by != IMAGE:
-        raise SubmissionError(study, "header", found=f"a row per {found.by}", expected=f"a row per {IMAGE}")
-    check_keys(study, found, {record.image_id for record in dataset.records}, complete=False)
+    found = read_study(study, {record.image_id for record in dataset.records})
     if ids is not None:
         records = sampled_records(dataset, ids)
     elif split is not None:
@@ -86,7 +84,7 @@ def assemble_files(
     if not records:
         raise SubmissionError(study, "rows", found="none", expected="a row per image")
     images = {record.image_id: number for number, record in enumerate(records)}
-    models = {str(path): _read_boxes(path, dataset, images) for path in boxes}
+    models = {str(path): _boxes_among(path, dataset, images) for path in boxes}
     classes, opacity = _of_images(study, found, images)
     return assemble(records, models, classes, coupling, file=file, opacity=opacity, ids=ids)
 
@@ -122,14 +120,11 @@ def _of_images(path: Path, found: ClassesFile, images: Collection[str]) -> tuple
     return classes, Probabilities(tuple(images), found.opacity[rows].reshape(-1, 1).astype(np.float32), OPACITY)
 
 
-def _read_boxes(path: Path, dataset: Dataset, images: Collection[str]) -> dict[str, Detections]:
+def _boxes_among(path: Path, dataset: Dataset, images: Collection[str]) -> dict[str, Detections]:
     found = read_detections(path, dataset)
     kept = {image_id: boxes for image_id, boxes in found.items() if image_id in images}
     if found and not kept:
         said = f"boxes of {min(found)!r} ({len(found)} other images alone)"
         raise DatasetError(path, "image_id", found=said, expected=f"some of the {len(images)} images of the submission")
-    for image_id, boxes in kept.items():
-        if (boxes.class_ids > 0).any():
-            number = boxes.class_ids.max() + 1
-            raise DatasetError(path, f"boxes of {image_id}", found=f"category_id {number}", expected="1, opacity")
+    check_opacity(path, kept)
     return kept

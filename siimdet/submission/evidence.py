@@ -8,18 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from siimdet.config import Coupling
-from siimdet.core.labels import OPACITY, STUDY
+from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, Probabilities
-from siimdet.data.coco import read_detections
-from siimdet.data.dataset import Dataset
 from siimdet.data.manifest import read_dataset
 from siimdet.data.table import read_table
-from siimdet.errors import DatasetError, SourceError, SubmissionError
+from siimdet.errors import SourceError, SubmissionError
 from siimdet.inference.aggregate import Rule, study_probabilities
 from siimdet.scoring.box_tables import TruthBoxes
-from siimdet.submission.classes_file import IMAGE, ClassesFile, check_keys, read_classes
 from siimdet.submission.coupling import fused_boxes
 from siimdet.submission.file import read_submission
+from siimdet.submission.prediction_files import read_boxes, read_study
 from siimdet.submission.table import IMAGE_SUFFIX, STUDY_SUFFIX, Submission, check_ids
 from siimdet.submission.truth import Truth, dataset_truth, read_truth
 from siimdet.submission.uncoupled import Uncoupled, uncoupled_predictions, uncoupled_submission
@@ -87,13 +85,13 @@ def read_predictions(dataset: Path, boxes: Sequence[Path], study: Path) -> Evide
     Raises: DatasetError or SubmissionError for files of other images or classes, or images without labels.
     """
     data = read_dataset(dataset)
-    found = _read_study(study, data)
+    found = read_study(study, {record.image_id for record in data.records})
     given = set(found.probabilities.keys)
     records = tuple(record for record in data.records if record.image_id in given)
     if not records:
         raise SubmissionError(study, "rows", found="none", expected="a row per image")
     truth = dataset_truth(data, records)
-    models = [_read_boxes(path, data, given) for path in boxes]
+    models = [read_boxes(path, data, given, whose=f"study file's {len(given)}") for path in boxes]
     opacity = None
     if found.opacity is not None:
         opacity = Probabilities(found.probabilities.keys, found.opacity.astype(np.float32).reshape(-1, 1), OPACITY)
@@ -122,22 +120,6 @@ def read_submitted(file: Path, image_level: Path, study_level: Path, patients: P
         rules=(),
         submitted=submission,
     )
-
-
-def _read_study(path: Path, data: Dataset) -> ClassesFile:
-    found = read_classes(path, STUDY)
-    if found.by != IMAGE:
-        raise SubmissionError(path, "header", found=f"a row per {found.by}", expected=f"a row per {IMAGE}")
-    check_keys(path, found, {record.image_id for record in data.records}, complete=False)
-    return found
-
-
-def _read_boxes(path: Path, data: Dataset, images: set[str]) -> Mapping[str, Detections]:
-    found = read_detections(path, data)
-    if stray := sorted(found.keys() - images):
-        said = f"boxes of {stray[0]!r} ({len(stray)} other images)"
-        raise DatasetError(path, "image_id", found=said, expected=f"only those of the study file's {len(images)}")
-    return found
 
 
 def _read_patients(path: Path) -> dict[str, str]:

@@ -16,13 +16,12 @@ from siimdet.config import PseudoLabels
 from siimdet.core.files import sha256_file
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, Detections, ImageRecord, Probabilities, Split
-from siimdet.data.coco import read_detections
 from siimdet.data.dataset import HEADER, Dataset, filled_split
 from siimdet.data.relabelled import write_relabelled
 from siimdet.data.summary import count_images
-from siimdet.errors import DatasetError, SubmissionError
+from siimdet.errors import DatasetError
 from siimdet.inference.aggregate import study_probabilities
-from siimdet.submission.classes_file import IMAGE, check_keys, read_classes
+from siimdet.submission.prediction_files import read_boxes, read_study
 
 Outcome = Literal["positive", "negative", "undecided", "unclear", "without_box"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
@@ -55,7 +54,9 @@ def write_pseudo_labels(
         raise DatasetError(dataset.root / HEADER, "classes", found=found, expected="opacity, or none")
     records, images = _read_classes(dataset, split, study)
     studies = study_probabilities(images, records, rule.study_from_images)
-    labelled = label_images(records, _read_boxes(boxes, dataset, records), studies, rule)
+    ids = [record.image_id for record in records]
+    found = read_boxes(boxes, dataset, ids, whose=f"{len(ids)} images")
+    labelled = label_images(records, found, studies, rule)
     if not labelled.records:
         counts = ", ".join(f"{labelled.outcomes[name]} {name}" for name in OUTCOMES[2:])
         raise DatasetError(dataset.root, "images", found=f"none to keep: {counts}", expected="one at least")
@@ -128,22 +129,7 @@ def _study_label(p: NDArray[np.float64], outcome: Outcome, rule: PseudoLabels) -
 
 
 def _read_classes(dataset: Dataset, split: Split | None, study: Path) -> tuple[tuple[ImageRecord, ...], Probabilities]:
-    found = read_classes(study, STUDY)
-    if found.by != IMAGE:
-        raise SubmissionError(study, "header", found=f"a row per {found.by}", expected=f"a row per {IMAGE}")
-    given = set(found.probabilities.keys)
     records = dataset.records if split is None else filled_split(dataset, split)
-    check_keys(study, found, {record.image_id for record in records}, complete=split is not None)
+    found = read_study(study, {record.image_id for record in records}, complete=split is not None)
+    given = set(found.probabilities.keys)
     return tuple(record for record in records if record.image_id in given), found.probabilities
-
-
-def _read_boxes(path: Path, dataset: Dataset, records: Sequence[ImageRecord]) -> Mapping[str, Detections]:
-    found = read_detections(path, dataset)
-    if stray := sorted(found.keys() - {record.image_id for record in records}):
-        said = f"boxes of {stray[0]!r} ({len(stray)} other images)"
-        raise DatasetError(path, "image_id", found=said, expected=f"only those of the {len(records)} images")
-    for image_id, boxes in found.items():
-        if (boxes.class_ids > 0).any():
-            number = boxes.class_ids.max() + 1
-            raise DatasetError(path, f"boxes of {image_id}", found=f"category_id {number}", expected="1, opacity")
-    return found
