@@ -16,8 +16,6 @@ STAGES = 4
 class DetectorTraining(PhasedTraining):
     """A detector of torchvision's family: a body, a feature pyramid, and a head."""
 
-    phase_type: ClassVar[type[Phase]] = Phase
-
     resize: Resize
     """How an image becomes the square: distorted, padded, or its shorter side fitted (x 8/7) and the centre cut out."""
     mean: Triple
