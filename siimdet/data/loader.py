@@ -3,6 +3,8 @@
 Legend: B images, S the input's side in pixels, K labels of the data set.
 """
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -201,6 +203,17 @@ def start_worker(worker: int) -> None:
     """Set up a loading process: one thread for OpenCV, and SIGTERM left to the parent, which saves its state."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # An epoch that an uncaught error holds in its traceback still has its workers here. multiprocessing sends them
+    # SIGTERM, which they ignore, and waits for them; this function was registered after its own, so it runs first.
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes their end for a failure
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _inside(xyxy: NDArray[np.float32], side: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
