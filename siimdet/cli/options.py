@@ -19,3 +19,19 @@ ScalesOption = Annotated[
     list[float] | None,
     typer.Option(help="Sides of a detector's input, as shares of its own; several are allowed, their boxes fused."),
 ]
+
+
+def _checked_share(share: float | None) -> float | None:
+    if share is not None:
+        from siimdet.data.border import check_share
+
+        check_share(share)
+    return share
+
+
+BlankBorderOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SHARE", callback=_checked_share, help="Set this share of each side of the images to black first."
+    ),
+]

@@ -7,7 +7,15 @@ import typer
 
 from siimdet.arguments import ConfType, DeviceChoice, FusionMethod, Owner
 from siimdet.cli.messages import say
-from siimdet.cli.options import DatasetOption, DeviceOption, FlipOption, ScalesOption, SplitOption, WorkersOption
+from siimdet.cli.options import (
+    BlankBorderOption,
+    DatasetOption,
+    DeviceOption,
+    FlipOption,
+    ScalesOption,
+    SplitOption,
+    WorkersOption,
+)
 from siimdet.errors import UserError
 
 
@@ -21,6 +29,7 @@ def predict(
     ),
     flip: FlipOption = False,
     scales: ScalesOption = None,
+    blank_border: BlankBorderOption = None,
     workers: WorkersOption = 0,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
@@ -38,7 +47,9 @@ def predict(
         patient_rule(run)  # a run that has none is refused before it predicts
     with process_group():
         chosen = pick_device(device.value)
-        found = predict_run(run, data, records, device=chosen, workers=workers, versions=versions)
+        found = predict_run(
+            run, data, records, device=chosen, workers=workers, versions=versions, blank_share=blank_border
+        )
         by_first(lambda: write_predictions(out, run, data, records, found, by=by.value))
     say(f"predictions: {out}")
 
@@ -105,11 +116,12 @@ def submit(
     keep: Annotated[Path | None, typer.Option(help="Folder for the runs' predictions, to give as --boxes.")] = None,
     flip: FlipOption = False,
     scales: ScalesOption = None,
+    blank_border: BlankBorderOption = None,
     workers: WorkersOption = 0,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
     """Write the competition's submission, from detector and study runs or from their predictions."""
-    of_runs = {"--keep": keep, "--flip": flip, "--scales": scales, "--workers": workers}
+    of_runs = {"--keep": keep, "--flip": flip, "--scales": scales, "--blank-border": blank_border, "--workers": workers}
     _check_kinds(out, detector, boxes, {**of_runs, "--device": device is not DeviceChoice.AUTO})
     from siimdet.config import Coupling
     from siimdet.config_file import load_config
@@ -133,7 +145,8 @@ def submit(
         from siimdet.submission.submit import keep_predictions
         from siimdet.submission.submit import submit as make_submission
 
-        given |= {"detectors": detector, "workers": workers, "versions": Versions(flip, tuple(scales or (1.0,)))}
+        given |= {"detectors": detector, "workers": workers, "blank_share": blank_border}
+        given["versions"] = Versions(flip, tuple(scales or (1.0,)))
         with process_group():
             made = make_submission(data, filled_split(data, name), device=pick_device(device.value), **given)
             if keep is not None:

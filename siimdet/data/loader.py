@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from siimdet.core.boxes import clip_boxes, has_area
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
 from siimdet.data.batch import Batch, collate
+from siimdet.data.border import blank_border
 from siimdet.data.cache import ImageCache, read_stored
 from siimdet.data.placement import Resize, fit_image, place
 from siimdet.data.sampling import Key, Part, of_part, training_keys
@@ -49,12 +50,13 @@ class Samples(Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache: ImageCache | None = None,
+        blank_share: float | None = None,
     ) -> None:
-        assert cache is None or (cache.side, cache.resize) == (side, resize)
+        assert cache is None or (cache.side, cache.resize, blank_share) == (side, resize, None)
         self.root, self.records, self.truth = root, list(records), boxes
         self.side, self.augmentation, self.seed = side, augmentation, seed
         self.resize: Resize = resize
-        self.cache = cache
+        self.cache, self.blank_share = cache, blank_share
 
     def __len__(self) -> int:
         return len(self.records)
@@ -89,7 +91,10 @@ class Samples(Dataset):
     def _image(self, record: ImageRecord) -> NDArray:
         if self.cache is not None:
             return self.cache[record.image_id]
-        image, _ = fit_image(read_stored(self.root, record), self.side, self.resize)
+        stored = read_stored(self.root, record)
+        if self.blank_share is not None:
+            stored = blank_border(stored, self.blank_share)
+        image, _ = fit_image(stored, self.side, self.resize)
         # Augmentation and models work on 8 bits or on floats.
         return image.astype(np.float32) / np.float32(65535) if image.dtype == np.uint16 else image
 

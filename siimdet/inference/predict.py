@@ -107,9 +107,14 @@ def detect_own(
     batch_size: int = 8,
     workers: int = 0,
     cache: ImageCache | None = None,
+    blank_share: float | None = None,
 ) -> list[dict[str, Detections]]:
-    """What `detect` finds with each of several models in this process's part of the images, each read once for all."""
-    samples = _samples(dataset, records, side, resize, cache)
+    """What `detect` finds with each of several models in this process's part of the images, each read once for all.
+
+    With `blank_share`, here and in `classify`, the models see every image as `blank_border` leaves it, and no cache
+    is used.
+    """
+    samples = _samples(dataset, records, side, resize, cache, blank_share)
     sizes = {record.image_id: record.stored for record in records}
 
     def of_batch(batch: Batch) -> Iterator[tuple[str, list[Detections]]]:
@@ -140,9 +145,10 @@ def classify(
     batch_size: int = 32,
     workers: int = 0,
     cache: ImageCache | None = None,
+    blank_share: float | None = None,
 ) -> ClassPredictions:
     """Class probabilities of every record, keyed by image id."""
-    samples = _samples(dataset, records, side, resize, cache)
+    samples = _samples(dataset, records, side, resize, cache, blank_share)
 
     def of_batch(batch: Batch) -> Iterator[tuple[NDArray, NDArray | None]]:
         found = {name: values.cpu().numpy() for name, values in model.predict_all(batch.greys(device)).items()}
@@ -184,10 +190,18 @@ def embed(
 
 
 def _samples(
-    dataset: Dataset, records: Sequence[ImageRecord], side: int, resize: Resize, cache: ImageCache | None
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    side: int,
+    resize: Resize,
+    cache: ImageCache | None,
+    blank_share: float | None = None,
 ) -> Samples:
-    fits = cache is not None and (cache.side, cache.resize) == (side, resize)
-    return Samples(dataset.root, records, dataset.boxes, side=side, resize=resize, cache=cache if fits else None)
+    fits = cache is not None and (cache.side, cache.resize, blank_share) == (side, resize, None)
+    served = cache if fits else None
+    return Samples(
+        dataset.root, records, dataset.boxes, side=side, resize=resize, cache=served, blank_share=blank_share
+    )
 
 
 def _all_rows(

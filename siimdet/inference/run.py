@@ -29,11 +29,12 @@ def predict_run(
     device: torch.device,
     workers: int = 0,
     versions: Versions = PLAIN,
+    blank_share: float | None = None,
 ) -> Predictions:
     """Detections by image id in stored pixels, or what a classifier says of each image, by the run's best model.
 
     `versions` are what a detector sees of each image; a classifier can see the mirror image too, which it does
-    anyway where its run says so (`flip_tta`).
+    anyway where its run says so (`flip_tta`). With `blank_share` either sees every image as `blank_border` leaves it.
     A data set without classes of boxes, such as a plain folder of DICOM, takes any detector.
     Raises: RunError if the run is incomplete, a detector's classes are not the data set's, or for scales of a
     classifier.
@@ -42,7 +43,7 @@ def predict_run(
     model.to(device)
     inputs: dict[str, Any] = {
         **{"side": spec.image_size, "resize": spec.resize, "batch_size": spec.batch_size},
-        **{"device": device, "workers": workers},
+        **{"device": device, "workers": workers, "blank_share": blank_share},
     }
     if spec.kind == "classifier":
         classifier = cast(ImageClassifier, model)
@@ -107,19 +108,28 @@ def predict_boxes(
     device: torch.device,
     workers: int = 0,
     versions: Versions = PLAIN,
+    blank_share: float | None = None,
 ) -> dict[str, Detections]:
     """predict_run of a detector. Raises: RunError for a classifier."""
-    found = predict_run(run, dataset, records, device=device, workers=workers, versions=versions)
+    found = predict_run(
+        run, dataset, records, device=device, workers=workers, versions=versions, blank_share=blank_share
+    )
     if isinstance(found, ClassPredictions):
         raise RunError(run / MODEL, "kind", found="a classifier", expected="a detector")
     return found
 
 
 def predict_classes(
-    run: Path, dataset: Dataset, records: Sequence[ImageRecord], *, device: torch.device, workers: int = 0
+    run: Path,
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    *,
+    device: torch.device,
+    workers: int = 0,
+    blank_share: float | None = None,
 ) -> ClassPredictions:
     """predict_run of a classifier. Raises: RunError for a detector."""
-    found = predict_run(run, dataset, records, device=device, workers=workers)
+    found = predict_run(run, dataset, records, device=device, workers=workers, blank_share=blank_share)
     if not isinstance(found, ClassPredictions):
         raise RunError(run / MODEL, "kind", found="a detector", expected="a classifier")
     return found

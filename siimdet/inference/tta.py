@@ -82,11 +82,13 @@ def detect_versions(
     batch_size: int = 8,
     workers: int = 0,
     cache: ImageCache | None = None,
+    blank_share: float | None = None,
 ) -> dict[str, Detections]:
     """What `detect` finds in each version of every image, fused by weighted boxes in stored pixels.
 
     A single version gives what `detect` gives. `batch_size` is that of scale 1: larger inputs come in smaller
-    batches, that they fit the same memory. `cache` serves the version of its side, as in `detect`.
+    batches, that they fit the same memory. `cache` serves the version of its side, as in `detect`;
+    `blank_share` as in `detect_own`.
     Source: Solovyev et al., arXiv:1910.13302.
     """
     models: list[Detector] = [model, Mirrored(model)] if versions.flip else [model]
@@ -102,6 +104,7 @@ def detect_versions(
             batch_size=min(batch_size, max(1, int(batch_size * (side / scaled) ** 2))),
             workers=workers,
             cache=cache,
+            blank_share=blank_share,
         )
     return of_all(own[0] if len(own) == 1 else fuse(own), records)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -31,10 +32,12 @@ def submit(
     workers: int = 0,
     ids: Sequence[str] | None = None,
     versions: Versions = PLAIN,
+    blank_share: float | None = None,
 ) -> Predictions:
     """Predict with every run, fuse the boxes, couple them with the study level.
 
     `ids`, those of a sample file, take the place of `records`; `versions` are what the detectors see of each image.
+    With `blank_share` every run, the study run too, sees the images as `blank_border` leaves them.
     Raises: RunError for runs of other classes than the competition's, FusionError for a detector given twice.
     """
     check_distinct(detectors)
@@ -44,11 +47,9 @@ def submit(
         records = sampled_records(dataset, ids)
     if not records:
         raise DatasetError(dataset.root, "images", found="none in that split", expected="images to predict")
-    boxes = {
-        str(run): predict_boxes(run, dataset, records, device=device, workers=workers, versions=versions)
-        for run in detectors
-    }
-    images = predict_classes(study, dataset, records, device=device, workers=workers)
+    inputs: dict[str, Any] = {"device": device, "workers": workers, "blank_share": blank_share}
+    boxes = {str(run): predict_boxes(run, dataset, records, versions=versions, **inputs) for run in detectors}
+    images = predict_classes(study, dataset, records, **inputs)
     return assemble(records, boxes, images.classes, coupling, file=file, opacity=images.opacity, ids=ids)
 
 

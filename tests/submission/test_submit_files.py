@@ -164,6 +164,7 @@ def test_what_does_not_fit_is_one_line(tmp_path, data, files, capfd):
         (("--detector", "x", "--boxes", boxes[0], "--study", study), ("predictions: found both",)),
         (("--boxes", boxes[0], "--study", study, "--flip"), ("--flip: found --boxes, expected --detector",)),
         (("--boxes", boxes[0], "--study", study, "--keep", tmp_path / "k"), ("--keep: found --boxes",)),
+        (("--boxes", boxes[0], "--study", study, "--blank-border", ".1"), ("--blank-border: found --boxes",)),
         (("--boxes", boxes[0], "--study", study, "--workers", 3), ("--workers: found --boxes, expected --detector",)),
         (("--boxes", boxes[0], "--study", study, "--device", "cpu"), ("--device: found --boxes, expected --detector",)),
         (("--boxes", *boxes, boxes[0], "--study", study), (f"{boxes[0]}: detector: found it twice, expected every",)),

@@ -1,14 +1,15 @@
-"""`submit` with versions of an image: every detector sees them, the study run does not."""
+"""`submit` with versions of an image, which detectors alone see, and with blanked borders, which all runs see."""
 
 import numpy as np
 import pytest
 import torch
 
+from siimdet.cli import run
 from siimdet.config import Coupling
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, ImageRecord, ImageSize
 from siimdet.data.manifest import write_dataset
-from siimdet.imaging.png import write_png
+from siimdet.imaging.png import read_grey, write_png
 from siimdet.inference.run import predict_boxes
 from siimdet.inference.tta import Versions
 from siimdet.models.weights import ModelSpec, build_model, save_model
@@ -49,9 +50,30 @@ def test_all_detectors_see_the_versions_and_the_study_run_does_not(made):
     versions = Versions(flip=True, scales=(1.0, 1.5))
     plain = submit(data, data.records, detectors=detectors, **rest)
     found = submit(data, data.records, detectors=detectors, versions=versions, **rest)
-    for run in detectors:
-        alone = predict_boxes(run, data, data.records, device=CPU, versions=versions)["a"]
-        boxes = found.boxes[str(run)]["a"]
+    for detector in detectors:
+        alone = predict_boxes(detector, data, data.records, device=CPU, versions=versions)["a"]
+        boxes = found.boxes[str(detector)]["a"]
         assert (boxes.xyxy.tolist(), boxes.scores.tolist()) == (alone.xyxy.tolist(), alone.scores.tolist())
-        assert boxes.scores.tolist() != plain.boxes[str(run)]["a"].scores.tolist()
+        assert boxes.scores.tolist() != plain.boxes[str(detector)]["a"].scores.tolist()
     assert found.studies.values.tolist() == plain.studies.values.tolist()
+
+
+def test_all_runs_see_blanked_borders(made, tmp_path):
+    data, detectors, study = made
+    image = read_grey(data.root / "images" / "a.png")
+    options = ["--dataset", str(data.root), "--split", "val", "--device", "cpu", "--study", str(study), "--detector"]
+
+    def command(name: str, *more: str) -> bytes:
+        out = tmp_path / f"{name}.csv"
+        assert run(["submit", *options, *map(str, detectors), "--out", str(out), *more]) == 0
+        return out.read_bytes()
+
+    kept = tmp_path / "kept"
+    plain = command("plain")
+    blanked = command("blanked", "--blank-border", ".125", "--keep", str(kept))
+    image[:8], image[56:], image[:, :8], image[:, 56:] = 0, 0, 0, 0
+    write_png(data.root / "images" / "a.png", image)
+    by_hand = command("by_hand", "--keep", str(tmp_path / "by_hand"))
+    assert blanked == by_hand != plain
+    for file in ("boxes-1.json", "boxes-2.json", "study.csv"):
+        assert (kept / file).read_bytes() == (tmp_path / "by_hand" / file).read_bytes()
