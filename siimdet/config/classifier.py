@@ -91,14 +91,14 @@ class Best(Strict):
     figure: str
     """Any figure of metrics.jsonl: auroc, accuracy, val_loss, classes.COVID.false_negatives, patients.f1 ..."""
     goal: Literal["highest", "lowest"] | None = None
-    """None: lowest for losses and for false positives and negatives, else highest."""
+    """None: lowest for losses, false positives and negatives, and the calibration error, else highest."""
 
     @property
     def highest(self) -> bool:
         """Whether the higher figure is the better one."""
         if self.goal is not None:
             return self.goal == "highest"
-        return not self.figure.endswith(("loss", "false_negatives", "false_positives"))
+        return not self.figure.endswith(("loss", "false_negatives", "false_positives", "ece"))
 
 
 class ClassifierPhase(Phase):

@@ -1,4 +1,4 @@
-"""Figures of a classifier: accuracy, precision, recall, specificity, F1, AUROC, AP, log loss.
+"""Figures of a classifier: accuracy, precision, recall, specificity, F1, AUROC, AP, calibration error, log loss.
 
 Shapes: N rows (images or studies), K classes. `probabilities` f[N, K] in [0, 1]; `truth` f[N, K]
 holds 1, 0 or NaN for unknown, and unknown entries count nowhere.
@@ -8,6 +8,9 @@ out of the macro means; without a known negative it has no specificity and no AU
 positives of which none is predicted has precision 0, which is scikit-learn's value too: leaving it
 out would reward a model for never naming a class. AUROC is scikit-learn's; AP is the competition's
 (siimdet.scoring.voc), with one score for one row.
+
+`ece` is the expected calibration error of a class (siimdet.scoring.reliability), the lower the better; any known row
+defines it. Its mean over the classes is the classwise error of Kull et al., NeurIPS 2019.
 """
 
 import difflib
@@ -21,10 +24,12 @@ from sklearn.metrics import roc_auc_score
 
 from siimdet.core.types import LabelSpace
 from siimdet.errors import ConfigError
+from siimdet.scoring.reliability import reliability
 from siimdet.scoring.voc import class_curve
 
 _LEAST = 1e-7
 """A probability of 0 counts as this in the log loss, which would be infinite."""
+_MEANS = ("precision", "recall", "specificity", "f1", "auroc", "ap", "ece")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class ClassFigures:
     f1: float | None
     auroc: float | None
     ap: float | None
+    ece: float | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,7 +69,7 @@ class ClassificationScore:
 
     def as_dict(self) -> dict[str, object]:
         """Plain values for metrics.jsonl: accuracy, macro means, then each class and the confusion matrix."""
-        means = {figure: self.macro(figure) for figure in ("precision", "recall", "specificity", "f1", "auroc", "ap")}
+        means = {figure: self.macro(figure) for figure in _MEANS}
         classes = {name: asdict(figures) for name, figures in self.classes.items()}
         confusion = None if self.confusion is None else self.confusion.tolist()
         return {"accuracy": self.accuracy, **means, "classes": classes, "confusion": confusion}
@@ -162,6 +168,7 @@ def _one_class(
     positives = int(actual.sum())
     negatives = len(actual) - positives
     hits, named = int((predicted & actual).sum()), int(predicted.sum())
+    reliable = reliability(values, actual)
     shared = {
         "positives": positives,
         "negatives": negatives,
@@ -169,6 +176,7 @@ def _one_class(
         "false_negatives": positives - hits,
         "accuracy": _mean(predicted == actual),
         "specificity": (negatives - (named - hits)) / negatives if negatives else None,
+        "ece": None if reliable is None else reliable.ece,
     }
     if not positives:
         return ClassFigures(**shared, precision=None, recall=None, f1=None, auroc=None, ap=None)

@@ -34,9 +34,21 @@ def resampled_classification(
     else:
         predicted = values >= threshold
     accuracy, f1 = _by_counts(predicted, labels, resamples)
-    auroc = _auroc(values, labels, resamples)
+    auroc = resampled_auroc(values, labels, resamples)
     figures = {"accuracy": accuracy, "f1": mean_of_known(f1), "auroc": mean_of_known(auroc)}
     return ResampledFigures(figures, count_left_out(auroc, classes))
+
+
+def resampled_auroc(
+    values: NDArray[np.float64], labels: NDArray[np.float64], resamples: Resamples
+) -> NDArray[np.float64]:
+    """AUROC f64[S, K] of scores f64[N, K], NaN without positives or negatives; labels as the module's truth."""
+    ranked = []
+    for scores, mine in zip(values.T, labels.T, strict=True):
+        known = np.flatnonzero(~np.isnan(mine))
+        order = known[np.argsort(scores[known])]
+        ranked.append((resamples.unit_of[order], mine[order] == 1, step_ends(scores[order])))
+    return np.array([[_weighted_auroc(counts, *columns) for columns in ranked] for counts in resamples])
 
 
 def _by_counts(
@@ -53,16 +65,6 @@ def _by_counts(
     hits, named, positives = np.split(sums[:, 2:], 3, axis=1)
     f1 = np.divide(2 * hits, named + positives, out=np.full_like(hits, np.nan), where=positives > 0)
     return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] > 0), f1
-
-
-def _auroc(values: NDArray[np.float64], labels: NDArray[np.float64], resamples: Resamples) -> NDArray[np.float64]:
-    """AUROC f64[S, K], NaN without positives or negatives."""
-    ranked = []
-    for scores, mine in zip(values.T, labels.T, strict=True):
-        known = np.flatnonzero(~np.isnan(mine))
-        order = known[np.argsort(scores[known])]
-        ranked.append((resamples.unit_of[order], mine[order] == 1, step_ends(scores[order])))
-    return np.array([[_weighted_auroc(counts, *columns) for columns in ranked] for counts in resamples])
 
 
 @numba.njit

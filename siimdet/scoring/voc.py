@@ -27,6 +27,9 @@ from siimdet.scoring.box_tables import PredictedBoxes, TruthBoxes, box_tables
 MIN_IOU = 0.5
 """A match overlaps by more than this."""
 
+NO_TARGET = -1
+"""In the targets of find_matches: no truth is overlapped enough."""
+
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
@@ -116,13 +119,20 @@ def voc_map(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace)
     Raises: as find_hits.
     """
     hits = find_hits(truth, predictions, classes)
-    truths = np.bincount(truth.class_ids, minlength=len(classes)).tolist()
-    curves = []
-    for class_id, (name, scores, mine) in enumerate(
-        zip(classes.names, *_by_class(predictions.class_ids, len(classes), predictions.scores, hits), strict=True)
-    ):
-        curves.append(class_curve(name, scores, mine, truths[class_id]))
-    return VocScore(tuple(curves))
+    return score_hits(truth.class_ids, predictions.class_ids, predictions.scores, hits, classes)
+
+
+def score_hits(
+    truths: NDArray[np.int64],
+    class_ids: NDArray[np.int64],
+    scores: NDArray[np.float64],
+    hits: NDArray[np.bool_],
+    classes: LabelSpace,
+) -> VocScore:
+    """Every class's curve from class ids of truths i64[M] and of predictions i64[N], whose hits bool[N] are known."""
+    counts = np.bincount(truths, minlength=len(classes)).tolist()
+    columns = _by_class(class_ids, len(classes), scores, hits)
+    return VocScore(tuple(class_curve(*each) for each in zip(classes.names, *columns, counts, strict=True)))
 
 
 def detection_ap(
@@ -179,8 +189,16 @@ def _grouped(class_ids, places, scores, hits):
 
 
 def find_hits(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace) -> NDArray[np.bool_]:
-    """Which predictions are hits, bool[N]: each depends on the boxes of its own image and class alone.
+    """Which predictions are hits, bool[N]. Raises: as find_matches."""
+    return find_matches(truth, predictions, classes)[0]
 
+
+def find_matches(
+    truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which predictions are hits, bool[N], and the truth that each is compared with, i64[N], NO_TARGET without any.
+
+    Both depend on the boxes of the prediction's own image and class alone.
     Raises: ValueError for a class id that `classes` does not have.
     """
     for columns in (truth, predictions):
@@ -190,15 +208,19 @@ def find_hits(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpac
     images = 1 + max(truth.images.max(initial=-1), predictions.images.max(initial=-1))
     groups = truth.class_ids * images + truth.images
     starts = np.concatenate([[0], np.cumsum(np.bincount(groups, minlength=len(classes) * images))])
-    boxes = truth.xyxy[np.argsort(groups, kind="stable")]
+    order = np.argsort(groups, kind="stable")
     wanted = predictions.class_ids * images + predictions.images
-    return _match(boxes, starts, wanted, predictions.xyxy, predictions.scores, MIN_IOU)
+    return _match(truth.xyxy[order], order, starts, wanted, predictions.xyxy, predictions.scores, MIN_IOU)
 
 
 @numba.njit
-def _match(truth, starts, groups, xyxy, scores, min_iou):
-    """Hits bool[N]; truth f64[M, 4] of group g lies at starts[g]:starts[g + 1], groups i64[N] of xyxy f64[N, 4]."""
+def _match(truth, order, starts, groups, xyxy, scores, min_iou):
+    """Hits bool[N] and targets i64[N] of xyxy f64[N, 4] in groups i64[N].
+
+    Truth f64[M, 4] of group g lies at starts[g]:starts[g + 1]; order i64[M] holds the rows that it came from.
+    """
     hits = np.zeros(len(xyxy), np.bool_)
+    targets = np.empty(len(xyxy), np.int64)
     holder = np.full(len(truth), -1)
     for p in range(len(xyxy)):
         x1, y1, x2, y2 = xyxy[p, 0], xyxy[p, 1], xyxy[p, 2], xyxy[p, 3]
@@ -212,9 +234,10 @@ def _match(truth, starts, groups, xyxy, scores, min_iou):
                 iou = overlap / ((x2 - x1) * (y2 - y1) + area - overlap)
                 if iou > best:
                     best, target = iou, t
+        targets[p] = order[target] if target >= 0 else NO_TARGET
         if target >= 0 and (holder[target] < 0 or scores[p] > scores[holder[target]]):
             if holder[target] >= 0:
                 hits[holder[target]] = False
             holder[target] = p
             hits[p] = True
-    return hits
+    return hits, targets

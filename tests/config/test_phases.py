@@ -255,9 +255,10 @@ def test_whatever_is_typed_gives_a_config_or_one_line(key, value):
         ({"figure": "val_loss"}, False),
         ({"figure": "train_loss"}, False),
         ({"figure": "classes.COVID.false_negatives"}, False),
+        ({"figure": "classes.COVID.ece"}, False),
         ({"figure": "patients.f1"}, True),
         ({"figure": "val_loss", "goal": "highest"}, True),
     ],
 )
-def test_the_better_figure_is_the_lower_one_of_losses_and_false_counts(best, highest):
+def test_the_better_figure_is_the_lower_one_of_losses_false_counts_and_calibration_errors(best, highest):
     assert Best.model_validate(best).highest is highest

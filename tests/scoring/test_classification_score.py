@@ -117,6 +117,7 @@ def test_journal_entry_is_plain_json():
         "f1",
         "auroc",
         "ap",
+        "ece",
         "classes",
         "confusion",
     ]

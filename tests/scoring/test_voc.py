@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from siimdet.core.types import BoxLabels, Detections, ImageSize, LabelSpace
 from siimdet.scoring import detection_ap, voc_map
-from siimdet.scoring.voc import OperatingPoint, PredictedBoxes, TruthBoxes
+from siimdet.scoring.voc import NO_TARGET, OperatingPoint, PredictedBoxes, TruthBoxes, find_matches
 
 ONE = LabelSpace("one", ("opacity",))
 TWO = LabelSpace("two", ("a", "b"))
@@ -157,6 +157,35 @@ def test_operating_point_of_best_f1():
 def test_no_operating_point_without_a_hit(predictions):
     (curve,) = voc_map(*tables([(0, 0, LEFT)], predictions), ONE).curves
     assert curve.operating_point(images=1) is None
+
+
+def test_targets_are_rows_of_the_truth_for_hits_and_duplicates_alike():
+    # Rows of classes and images in mixed order; the second prediction overlaps two truths, the second one more.
+    truth = [(1, 1, LEFT), (0, 0, RIGHT), (0, 0, (0, 0, 10, 10)), (0, 0, (0, 0, 10, 12))]
+    predictions = [
+        (0, 0, RIGHT, 0.1),
+        (0, 0, (0, 0, 10, 13), 0.9),
+        (0, 0, RIGHT, 0.2),
+        (1, 0, LEFT, 0.9),
+        (1, 1, LEFT, 0),
+    ]
+    hits, targets = find_matches(*tables(truth, predictions), TWO)
+    assert targets.tolist() == [1, 3, 1, NO_TARGET, 0]
+    assert hits.tolist() == [False, True, True, False, True]
+
+
+@settings(max_examples=100, deadline=None)
+@given(*rows[:2])
+def test_a_target_is_the_first_best_truth_and_is_hit_once_by_its_highest_score(truth, predictions):
+    hits, targets = find_matches(*tables(truth, predictions), TWO)
+    assert sorted(targets[hits].tolist()) == sorted({*targets.tolist()} - {NO_TARGET})
+    for p, (image, class_id, box, score) in enumerate(predictions):
+        ious = [plain_iou(box, row[2]) if row[:2] == (image, class_id) else 0.0 for row in truth]
+        assert targets[p] == (ious.index(max(ious)) if max(ious, default=0) > 0.5 else NO_TARGET)
+        if hits[p]:
+            assert score == max(
+                row[3] for row, target in zip(predictions, targets, strict=True) if target == targets[p]
+            )
 
 
 def test_detection_ap_counts_images_without_boxes():
