@@ -5,8 +5,10 @@ blank between: class, confidence, xmin, ymin, xmax, ymax. An empty cell is a row
 """
 
 import codecs
+import contextlib
 import csv
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,11 +27,14 @@ _TOKENS = ("class", "confidence", "xmin", "ymin", "xmax", "ymax")
 _SCHEMA = dict.fromkeys(_TOKENS, pl.Float64) | {"class": pl.String}
 _ENUM = pl.Enum(CLASSES.names)
 _BLOCK_BYTES = 1 << 22
-"""Text that is parsed at once: beside the columns, memory holds a few copies of so much, whatever the file's size."""
+"""Text that is parsed at once: beside the columns, memory holds a few copies of so much, whatever the file's size.
+
+Only a file without any newline, whose lines end in carriage returns, is one block.
+"""
 
 
 def read_submission(path: Path | str) -> Submission:
-    """Read a submission; a byte-order mark, CRLF, quotes and blanks around a cell are let pass.
+    """Read a submission; a byte-order mark, CRLF or CR, quotes and blanks around a cell are let pass.
 
     Raises: SubmissionError with the line for anything the file should not hold; see Submission for
     the values.
@@ -41,7 +46,6 @@ def read_submission(path: Path | str) -> Submission:
     if not path.is_file():
         raise SubmissionError(path, "file", found="no such file", expected="a submission CSV")
     with open(path, "rb") as stream:
-        _check_header(path, stream.readline())
         for lines in _blocks(path, stream):
             first = len(ids)
             owners, table = _parse_cells(path, _split_cells(path, lines, ids), ids, first)
@@ -77,15 +81,21 @@ def write_submission(path: Path | str, submission: Submission) -> None:
 
 def _check_header(path: Path, line: bytes) -> None:
     header = line.removeprefix(codecs.BOM_UTF8).strip()
-    if header not in (b"id,PredictionString", b'"id","PredictionString"'):
+    if b'"' in header:
+        with contextlib.suppress(UnicodeDecodeError, csv.Error):
+            header = _unquoted(header)
+    if header != ",".join(COLUMNS).encode():
         found = header[:200].decode(errors="replace")
         raise SubmissionError(path, "line 1", found=found, expected=",".join(COLUMNS))
 
 
 def _blocks(path: Path, stream: BinaryIO) -> Iterator[list[bytes]]:
-    """Lines, some megabytes of them at a time, without the blank ones at the end of the file."""
+    """Lines below the header, some megabytes of them at a time, without the blank ones at the end of the file."""
+    blocks = _lines(stream)
+    first = next(blocks, [b""])
+    _check_header(path, first.pop(0))
     row, blank = 0, False
-    while lines := stream.readlines(_BLOCK_BYTES):
+    for lines in chain([first], blocks):
         filled = len(lines)
         while filled and not lines[filled - 1].strip():
             filled -= 1
@@ -94,6 +104,14 @@ def _blocks(path: Path, stream: BinaryIO) -> Iterator[list[bytes]]:
         if filled:
             yield lines[:filled]
         row, blank = row + filled, blank or filled < len(lines)
+
+
+def _lines(stream: BinaryIO) -> Iterator[list[bytes]]:
+    """Lines without their ends, whole ones of some megabytes at a time."""
+    while text := stream.read(_BLOCK_BYTES) + stream.readline():
+        if b"\r" in text:
+            text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        yield text.removesuffix(b"\n").split(b"\n")
 
 
 def _split_cells(path: Path, lines: list[bytes], ids: list[str]) -> list[bytes]:

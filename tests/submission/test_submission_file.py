@@ -43,6 +43,14 @@ def check_values(submission):
         pytest.param("\ufeff" + TEXT, id="byte-order mark"),
         pytest.param(TEXT.replace("\n", "\r\n"), id="CRLF"),
         pytest.param("\ufeff" + TEXT.replace("\n", "\r\n"), id="byte-order mark and CRLF"),
+        pytest.param(TEXT.replace("\n", "\r"), id="CR"),
+        pytest.param(
+            "\ufeff" + TEXT.replace("\n", "\r").rstrip("\r"), id="byte-order mark, CR, no end of the last line"
+        ),
+        pytest.param(TEXT.replace("\n", "\r\n", 1).replace("1\ni_", "1\ri_"), id="CRLF, CR and a newline"),
+        pytest.param(TEXT.replace("\n", "\r") + "\r\r", id="blank lines at the end by CR"),
+        pytest.param(TEXT.replace("id,PredictionString", '"id","PredictionString"'), id="a quoted header"),
+        pytest.param("\ufeff" + TEXT.replace("id,", '"id",').replace("\n", "\r\n"), id="a header with one quoted cell"),
         pytest.param(TEXT.replace("\n", " \n"), id="blanks at the end of cells"),
         pytest.param(TEXT.replace("s_study,negative", '"s_study","negative').replace("1\ni_", '1"\ni_'), id="quotes"),
     ],
@@ -121,6 +129,19 @@ def test_a_line_in_the_midst_of_many_megabytes_is_named(read):
         assert found in caught.value.found
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=repr)
+def test_lines_of_many_megabytes_end_by_any_convention(read, end):
+    cell = "opacity 0.5 10 20 30 40 " * 2000
+    rows = [f"i{n}_image,none 0.25 0 0 1 1 {cell}" for n in range(100)]
+    text = end.join(["id,PredictionString", *rows, ""])
+    assert len(text) > 1.1 * 4_194_304
+    whole = read(text)
+    assert whole.ids == tuple(f"i{n}_image" for n in range(100))
+    assert whole.rows.tolist() == np.repeat(np.arange(100), 2001).tolist()
+    with pytest.raises(SubmissionError, match="line 100, 'i98_image': found 5 tokens"):
+        read(text.replace("i98_image,none 0.25 0 0 1 1 " + cell, "i98_image,none 0.25 0 0 1"))
+
+
 def test_a_blank_line_among_the_rows_is_refused(read):
     with pytest.raises(SubmissionError, match="line 3, '': found one cell"):
         read(TEXT.replace("i_image", "\ni_image"))
@@ -157,6 +178,9 @@ def test_a_token_that_is_no_number_of_the_competition_is_refused(read, token):
         b"id,PredictionString,more\n",
         b"\xff\xfe\x00",
         b'"id\n',
+        b'"id,PredictionString\n',
+        b'"id","boxes"\n',
+        b"id\rPredictionString\r",
     ],
 )
 def test_wrong_header_or_bytes(read, data):
