@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +20,19 @@ from converters.run import convert
 from siimdet.config_file import load_config
 from siimdet.core.files import atomic_write
 from siimdet.core.labels import SUBMISSION_CLASSES
+from siimdet.data.coco import write_detections
 from siimdet.data.dataset import by_split
 from siimdet.data.manifest import Dataset
 from siimdet.data.phantom_trees import write_nih, write_rsna, write_siim
 from siimdet.errors import UserError
-from siimdet.report import DetectorRow, RunReport, write_report
-from siimdet.scoring.detection import detector_figures
+from siimdet.report.evaluation import write_evaluation
+from siimdet.report.evaluation.gather import gather
 from siimdet.submission.assemble import Predictions
-from siimdet.submission.file import read_submission, write_submission
-from siimdet.submission.score import score_submission
+from siimdet.submission.evaluate import evaluate_boxes, evaluate_file
+from siimdet.submission.file import write_submission
+from siimdet.submission.scored import SAMPLES, Scored
 from siimdet.submission.submit import submit
-from siimdet.submission.truth import dataset_truth
+from siimdet.submission.truth_files import TruthFiles
 from siimdet.training.train import train
 
 log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ SIIM_PATIENTS, RSNA_IMAGES, NIH_IMAGES = 400, 300, 300
 RESULT = "demo.json"
 MARK = ".siimdet-demo"
 """Marks a folder as a demo's, which the next demo may replace."""
-OWN = ("raw", "data", "runs", "submission.csv", "report.html", RESULT)
+OWN = ("raw", "data", "runs", "predictions", "submission.csv", "report.html", RESULT)
 
 
 @dataclass(slots=True)
@@ -80,20 +82,28 @@ def run_demo(out: Path, *, seed: int = 0) -> str:
         device=torch.device("cpu"),
     )
     write_submission(out / "submission.csv", made.submission)
-    score = score_submission(read_submission(out / "submission.csv"), dataset_truth(siim, records)).as_dict()
-    rows = _detector_rows(siim, made, runs)
+    against = TruthFiles(siim.root, "test")
+    scored = evaluate_file(out / "submission.csv", against, bootstrap=SAMPLES)
+    detectors = _detectors(out / "predictions", siim, made, runs, against)
     clock.lap("submission and score")
-    _write_report(out, siim, made, runs, rows, score, clock, seed)
+    facts = {
+        "seed": str(seed),
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        **{f"seconds, {step}": f"{seconds:g}" for step, seconds in clock.seconds.items()},
+    }
+    _write_report(out / "report.html", scored, against, detectors, runs, facts)
+    clock.lap("report")
     result = {
         "seed": seed,
-        "detectors": {row.name: row.ap50 for row in rows},
-        "score": score,
+        "detectors": {name: detector.figures["mAP"] for name, detector in detectors.items()},
+        "score": scored.figures,
         "seconds": clock.seconds,
         "images": len(records),
     }
     with atomic_write(out / RESULT) as stream:
         stream.write(json.dumps(result, indent=2) + "\n")
-    return _table(rows, score, out)
+    return _table(detectors, scored, out)
 
 
 def demo_config(name: str) -> Path:
@@ -156,62 +166,51 @@ def _train(out: Path, data: dict[str, Dataset], seed: int, clock: _Clock) -> dic
     return runs
 
 
-def _detector_rows(siim: Dataset, made: Predictions, runs: dict[str, Path]) -> list[DetectorRow]:
+def _detectors(
+    folder: Path, siim: Dataset, made: Predictions, runs: dict[str, Path], against: TruthFiles
+) -> dict[str, Scored]:
+    """Both detectors and their fusion, scored from the files that `predict` and `fuse` would write."""
     found = {"Faster R-CNN": made.boxes[str(runs["faster_rcnn"])], "YOLO": made.boxes[str(runs["yolo"])]}
-    rows = []
+    scored = {}
     for name, boxes in {**found, "fused": made.fused}.items():
-        figures = detector_figures(siim, by_split(siim, "test"), dict(boxes))
-        keys = ("ap50", "f1", "precision", "recall", "threshold")
-        rows.append(DetectorRow(name=name, **{key: figures[key] for key in keys}))
-    return rows
+        file = folder / f"{name.lower().replace(' ', '_').replace('-', '')}.json"
+        write_detections(file, siim, boxes)
+        scored[name] = evaluate_boxes(file, against)
+    return scored
 
 
 def _write_report(
-    out: Path,
-    siim: Dataset,
-    made: Predictions,
+    path: Path,
+    scored: Scored,
+    against: TruthFiles,
+    detectors: dict[str, Scored],
     runs: dict[str, Path],
-    rows: list[DetectorRow],
-    score: dict[str, Any],
-    clock: _Clock,
-    seed: int,
+    facts: dict[str, str],
 ) -> None:
-    first, second = str(runs["faster_rcnn"]), str(runs["yolo"])
-    report = RunReport(
+    evaluation = gather(scored, against, detectors=list(detectors.values()))
+    shown = replace(
+        evaluation,
         title="siimdet demo",
         subtitle="Phantoms with subtle opacities: trained, fused and scored in this run, on held-out patients",
-        score=score,
-        detectors=rows,
-        dataset=siim,
-        records=by_split(siim, "test"),
-        detections={"Faster R-CNN": made.boxes[first], "YOLO": made.boxes[second], "fused": made.fused},
-        study=made.studies,
+        detectors=detectors,
         runs=runs,
-        facts={
-            "seed": str(seed),
-            "siimdet": siimdet.__version__,
-            "torch": torch.__version__,
-            "threads": str(torch.get_num_threads()),
-            **{f"seconds, {step}": f"{seconds:g}" for step, seconds in clock.seconds.items()},
-        },
+        facts={**evaluation.facts, **facts},
     )
-    write_report(out / "report.html", report)
-    clock.lap("report")
+    write_evaluation(path, shown)
 
 
-def _table(rows: list[DetectorRow], score: dict[str, Any], out: Path) -> str:
+def _table(detectors: dict[str, Scored], scored: Scored, out: Path) -> str:
     def shown(value: float | None) -> str:
         return "-" if value is None else f"{value:.3f}"
 
     lines = [f"{'opacity, held out':<20}{'AP@.5':>8}{'F1':>8}{'prec.':>8}{'recall':>8}"]
-    lines += [
-        f"{row.name:<20}{shown(row.ap50):>8}{shown(row.f1):>8}{shown(row.precision):>8}{shown(row.recall):>8}"
-        for row in rows
-    ]
+    for name, detector in detectors.items():
+        figures = (detector.figures[key] for key in ("mAP", "f1", "precision", "recall"))
+        lines.append(f"{name:<20}" + "".join(f"{shown(value):>8}" for value in figures))
     lines += ["", f"{'six classes':<20}{'AP@.5':>8}"]
-    lines += [f"{name:<20}{shown(score[name]):>8}" for name in SUBMISSION_CLASSES]
-    lines += [f"{'mAP':<20}{shown(score['mAP']):>8}", ""]
+    lines += [f"{name:<20}{shown(scored.figures[name]):>8}" for name in (*SUBMISSION_CLASSES, "mAP")]
     lines += [
+        "",
         f"submission  {out / 'submission.csv'}",
         f"report      {out / 'report.html'}",
         f"runs        {out / 'runs'}",

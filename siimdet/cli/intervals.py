@@ -31,10 +31,11 @@ def difference_table(pair: dict[str, Any]) -> str:
 
 
 def _drawn_texts(drawn: dict[str, Any]) -> dict[str, Any]:
-    plural = {"patient": "patients", "study": "studies"}[drawn["unit"]]
-    level = f"{drawn['level']:.0%}".replace("%", " %")
-    shown: dict[str, Any] = {"bootstrap": f"{level} of {drawn['samples']} resamples of {drawn['units']} {plural}"}
-    return shown | ({"left out of resamples": drawn["left_out"]} if drawn["left_out"] else {})
+    from siimdet.submission.scored import drawn_text
+
+    return {"bootstrap": drawn_text(drawn)} | (
+        {"left out of resamples": drawn["left_out"]} if drawn["left_out"] else {}
+    )
 
 
 def _text(figure: float | None, interval: list[float] | None) -> str | None:

@@ -1,8 +1,10 @@
 """The commands that score: predictions against the truth, and runs against each other."""
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,36 +26,80 @@ def evaluate(
     dataset: Annotated[Path | None, typer.Option(help="Truth: a converted data set ...")] = None,
     split: SplitOption = None,
     image_level: Annotated[Path | None, typer.Option(help="... or train_image_level.csv")] = None,
-    study_level: Annotated[Path | None, typer.Option(help="and train_study_level.csv.")] = None,
+    study_level: Annotated[Path | None, typer.Option(help="and train_study_level.csv,")] = None,
+    patients: Annotated[Path | None, typer.Option(help="with train_meta.csv to resample patients,")] = None,
+    sources: Annotated[Path | None, typer.Option(help="and a CSV of image sizes and sources.")] = None,
     only_submitted: Annotated[bool, typer.Option("--only-submitted", help="Score the submitted ids alone.")] = False,
     check_only: Annotated[bool, typer.Option("--check-only", help="Check the file, do not score it.")] = False,
     bootstrap: Annotated[
         int | None, typer.Option(min=100, help="95 % intervals from as many resamples of the patients, such as 1000.")
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="HTML file to write: curves, breakdowns, images.")] = None,
+    boxes: Annotated[
+        list[Path] | None, typer.Option(help="For the report: COCO results of detectors that were fused.")
+    ] = None,
+    blanked: Annotated[
+        Path | None, typer.Option(help="For the report: the same models' file, made with --blank-border.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score a submission or a detector's boxes by VOC 2010 AP at IoU > 0.5, or report on a classifier's CSV."""
-    if (dataset is None) == (image_level is None) or (image_level is None) != (study_level is None):
-        expected = "--dataset, or --image-level and --study-level"
-        raise UserError(predictions, "truth", found="none, half of one or two kinds", expected=expected)
-    if check_only and (bootstrap is not None or other is not None):
-        given = "--bootstrap" if other is None else "second file"
-        raise UserError(predictions, given, found="--check-only", expected="one: a check has no figures")
-    tables = None if image_level is None or study_level is None else (image_level, study_level)
-    truth = (dataset, split.value if split else None, tables)
-    if other is not None:
-        from siimdet.submission.evaluate_pair import SAMPLES, evaluate_pair
+    tables = {"--image-level": image_level, "--study-level": study_level}
+    _check_truth(predictions, dataset, tables, {"--patients": patients, "--sources": sources})
+    parts = {"--bootstrap": bootstrap, "second file": other, "--report": report}
+    _check_parts(predictions, parts, {"--boxes": boxes, "--blanked": blanked}, check_only=check_only)
+    from siimdet.submission.evaluate import check_file, evaluate_file
+    from siimdet.submission.evaluate_pair import evaluate_pair
+    from siimdet.submission.scored import SAMPLES, resampled
+    from siimdet.submission.truth_files import TruthFiles
 
-        pair = evaluate_pair(predictions, other, *truth, only_submitted=only_submitted, samples=bootstrap or SAMPLES)
-        print(json.dumps(pair) if as_json else difference_table(pair))
+    against = TruthFiles(dataset, split.value if split else None, image_level, study_level, patients, sources)
+    if check_only:
+        checked = check_file(predictions, against, only_submitted=only_submitted)
+        print(json.dumps(checked) if as_json else indented(checked))
         return
-    from siimdet.submission.evaluate import evaluate_file
+    score = partial(evaluate_file, against=against, only_submitted=only_submitted)
+    scored, samples = score(predictions), bootstrap or SAMPLES
+    pair = None if other is None else evaluate_pair(scored, score(other), samples=samples)
+    if bootstrap is not None or report is not None:
+        scored = resampled(scored, samples) if pair is None else pair.first
+    if report is not None:
+        from siimdet.report.evaluation import write_evaluation
+        from siimdet.report.evaluation.gather import gather
 
-    result = evaluate_file(
-        predictions, *truth, only_submitted=only_submitted, check_only=check_only, bootstrap=bootstrap
-    ).as_dict()
+        without = None if blanked is None else evaluate_pair(scored, score(blanked), samples=samples)
+        found = [score(file) for file in boxes or ()]
+        write_evaluation(report, gather(scored, against, detectors=found, other=pair, blanked=without))
+        say(f"report: {report}")
+    if pair is not None:
+        print(json.dumps(pair.as_dict()) if as_json else difference_table(pair.as_dict()))
+        return
+    result = scored.as_dict()
     shown = classification_report if "classes" in result else indented
     print(json.dumps(result) if as_json else shown(with_interval_texts(result)))
+
+
+def _check_truth(
+    file: Path, dataset: Path | None, tables: Mapping[str, Path | None], beside: Mapping[str, Path | None]
+) -> None:
+    """Raise UserError unless truth is a data set, or both tables and what goes with them."""
+    given = [name for name, path in tables.items() if path is not None]
+    if (dataset is None) == (not given) or 0 < len(given) < len(tables):
+        expected = "--dataset, or --image-level and --study-level"
+        raise UserError(file, "truth", found="none, half of one or two kinds", expected=expected)
+    for name, path in beside.items():
+        if path is not None and dataset is not None:
+            raise UserError(file, name, found="--dataset, which tells that itself", expected="label tables")
+
+
+def _check_parts(file: Path, figures: Mapping[str, Any], shown: Mapping[str, Any], *, check_only: bool) -> None:
+    """Raise UserError for what --check-only leaves out, or a report alone shows."""
+    given = next((name for name, value in figures.items() if value is not None), None)
+    if check_only and given:
+        raise UserError(file, given, found="--check-only", expected="one: a check has no figures")
+    lonely = next((name for name, value in shown.items() if value), None)
+    if lonely and figures["--report"] is None:
+        raise UserError(file, lonely, found="no --report", expected="one, which shows it")
 
 
 def compare(

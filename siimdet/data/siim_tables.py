@@ -99,3 +99,20 @@ def _xywh(table: Table, line: int, cell: str) -> list[list[float]]:
             expected = "numbers x, y, width and height"
             raise table.error(line, f"boxes, box {number}", found=repr(box)[:80], expected=expected)
     return [[float(box[name]) for name in _BOX] for box in content]
+
+
+def read_patients(path: Path) -> dict[str, tuple[str, str]]:
+    """Patient and study of every image, from a table like train_meta.csv: imageid, studyid, patientid.
+
+    Raises: SourceError with file and line for other columns, an image twice, a study of two patients.
+    """
+    table = read_table(path, ("imageid", "studyid", "patientid"), kind=SourceError)
+    patients: dict[str, tuple[str, str]] = {}
+    owners: dict[str, str] = {}
+    for line, (image_id, study_id, patient_id) in table.select("imageid", "studyid", "patientid"):
+        if image_id in patients:
+            raise table.error(line, "imageid", found=f"{image_id} again", expected="an id of its own")
+        if owners.setdefault(study_id, patient_id) != patient_id:
+            raise table.error(line, "patientid", found=patient_id, expected=f"{owners[study_id]} as before")
+        patients[image_id] = (patient_id, study_id)
+    return patients

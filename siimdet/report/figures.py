@@ -46,22 +46,27 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """A series: points f64[P, 2] in the axes' units, and one point of it to mark, if any."""
+    """A series: points f64[P, 2] in the axes' units, and one point of it to mark, if any.
+
+    With `spread` f64[P, 2], low and high, every point is marked and has a whisker.
+    """
 
     name: str
     points: NDArray[np.float64]
     mark: tuple[float, float] | None = None
+    spread: NDArray[np.float64] | None = None
 
 
-def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, description: str) -> Element:
-    """A chart of lines over common axes; `description` is what a screen reader says."""
+def line_chart(lines: Sequence[Line], x: Axis, y: Axis, *, description: str, diagonal: bool = False) -> Element:
+    """A chart of lines over common axes, and where both are equal; `description` is what a screen reader says."""
     series = [
         part
         for index, line in enumerate(lines)
         if len(line.points)
         for part in (_path(line, index, x, y), *_marks(line, index, x, y))
     ]
-    return _chart([*_y_ticks(y), *_x_ticks(x), _x_label(x.label), _y_label(y.label), *series], description)
+    equal = [element("line", x1=_LEFT, x2=_RIGHT, y1=_BOTTOM, y2=_TOP, class_="diagonal")] if diagonal else []
+    return _chart([*_y_ticks(y), *equal, *_x_ticks(x), _x_label(x.label), _y_label(y.label), *series], description)
 
 
 def histogram(counts: Mapping[int, int], label: str, *, description: str) -> Element:
@@ -105,8 +110,10 @@ class Boxes:
 
 
 def thumbnail(path: Path, longer_side: int) -> NDArray[np.uint8]:
-    """A radiograph u8[H, W] of at most `longer_side` pixels a side; 16 bits are spread from black to white."""
+    """A radiograph u8[H, W] whose longer side has `longer_side` pixels; 16 bits are spread from black to white."""
     image = shrink(read_grey(path), longer_side)
+    if (enlarged := longer_side / max(image.shape)) > 1:  # texts over it have a size of their own
+        image = cv2.resize(image, None, fx=enlarged, fy=enlarged, interpolation=cv2.INTER_LINEAR)
     if image.dtype == np.uint8:
         return image.astype(np.uint8)
     low, high = int(image.min()), int(image.max())
@@ -168,12 +175,26 @@ def _path(line: Line, index: int, x: Axis, y: Axis) -> Element:
 
 
 def _marks(line: Line, index: int, x: Axis, y: Axis) -> list[Element]:
+    if line.spread is not None:
+        return _spread_marks(line.points, line.spread, index, x, y)
     # A path of one point draws nothing.
     mark = tuple(line.points[0].tolist()) if line.mark is None and len(line.points) == 1 else line.mark
     if mark is None:
         return []
     left, top = _place(mark[0], mark[1], x, y)
     return [element("circle", cx=_short(left), cy=_short(top), r=4.5, class_=f"mark {colour(index)}")]
+
+
+def _spread_marks(
+    points: NDArray[np.float64], spread: NDArray[np.float64], index: int, x: Axis, y: Axis
+) -> list[Element]:
+    parts = []
+    for (right, up), (low, high) in zip(points.tolist(), spread.tolist(), strict=True):
+        (left, bottom), (_, top), (_, middle) = (_place(right, value, x, y) for value in (low, high, up))
+        ends = {"x1": _short(left), "x2": _short(left), "y1": _short(bottom), "y2": _short(top)}
+        parts.append(element("line", **ends, class_=f"spread {colour(index)}"))
+        parts.append(element("circle", cx=_short(left), cy=_short(middle), r=3, class_=f"mark {colour(index)}"))
+    return parts
 
 
 def _place(right: float, up: float, x: Axis, y: Axis) -> tuple[float, float]:

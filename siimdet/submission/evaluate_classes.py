@@ -7,52 +7,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from siimdet.core.types import ImageRecord, LabelSpace, Split
+from siimdet.core.types import ImageRecord, LabelSpace
 from siimdet.data.dataset import Dataset, scored_records
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import DatasetError
 from siimdet.inference.aggregate import patient_truth
 from siimdet.scoring.classification import ClassificationScore, log_loss, multiclass_score, multilabel_score
-from siimdet.scoring.classification_bootstrap import resampled_classification
 from siimdet.scoring.curves import precision_recall_curve, roc_curve
 from siimdet.submission.classes_file import IMAGE, PATIENT, ClassesFile, check_keys, read_classes
-from siimdet.submission.scored import Drawn, Scored
-from siimdet.submission.units import draw
+from siimdet.submission.judged import Judged, JudgedClasses, dataset_cases
+from siimdet.submission.scored import Scored
+from siimdet.submission.truth_files import TruthFiles
 
 
-def evaluate_classes(
-    file: Path,
-    dataset: Path,
-    split: Split | None,
-    *,
-    only_submitted: bool,
-    check_only: bool,
-    bootstrap: int | None = None,
-) -> Scored:
+def evaluate_classes(file: Path, against: TruthFiles, *, only_submitted: bool = False) -> Scored:
     """The figures of ClassificationScore.as_dict, the log loss and counts of a classifier's CSV.
 
     Rows are images or patients, as the file's header says; patients are scored by the file's decisions and have no
-    log loss, for their scores are shares. An `opacity` column is scored against the boxes. `bootstrap` resamples of
-    patients add `intervals` of accuracy, f1 and auroc, and what they are of.
+    log loss, for their scores are shares. An `opacity` column is scored against the boxes.
     Raises: SubmissionError for a file that does not fit the split; DatasetError for a split without labels.
     """
-    data = read_dataset(dataset)
-    if not len(data.labels):
-        raise DatasetError(dataset, "labels", found="no classes", expected="those of the file")
-    found = read_classes(file, data.labels)
-    records = scored_records(data, split, found.probabilities.keys if found.by == IMAGE else ())
-    labels = _labels(records, found)
-    check_keys(file, found, labels, complete=not only_submitted)
-    if check_only:
-        return Scored({"valid": True, "rows": len(found.probabilities.keys)}, found.probabilities.keys)
+    data, found, records, labels = _read(file, against, only_submitted=only_submitted)
     truth = np.array([labels[key] for key in found.probabilities.keys]).reshape(-1, len(data.labels))
     check_known(data, truth)
-    exclusive = holds_one_each(data.records)
-    figures = _figures(data, found, truth, exclusive=exclusive) | {"ids_left_out": len(labels) - len(truth)}
-    if bootstrap is None:
-        return Scored(figures, found.probabilities.keys)
-    drawn = _drawn(file, found, truth, records, exclusive=exclusive, samples=bootstrap)
-    return Scored(figures, found.probabilities.keys, drawn)
+    classes, cases = _judged(data, records, found, truth), dataset_cases(data, records, original=False)
+    figures = _figures(data, found, classes) | {"ids_left_out": len(labels) - len(truth)}
+    owners = tuple(str(cases[case].patient_id) for case in classes.case_of.tolist())
+    return Scored(file, figures, Judged(cases, owners, "patient", classes=classes))
+
+
+def check_classes(file: Path, against: TruthFiles, *, only_submitted: bool = False) -> dict[str, int]:
+    """Number of rows. Raises: as evaluate_classes."""
+    _, found, _, _ = _read(file, against, only_submitted=only_submitted)
+    return {"rows": len(found.probabilities.keys)}
 
 
 def holds_one_each(records: Sequence[ImageRecord]) -> bool:
@@ -83,43 +70,58 @@ def check_known(dataset: Dataset, truth: NDArray[np.floating]) -> None:
         raise DatasetError(dataset.root, "labels", found=found, expected="rows whose classes are known")
 
 
+def _read(
+    file: Path, against: TruthFiles, *, only_submitted: bool
+) -> tuple[Dataset, ClassesFile, tuple[ImageRecord, ...], Mapping[str, NDArray[np.float32]]]:
+    """The data set, the file, the images that it is scored on, and the labels by id of its rows."""
+    assert against.dataset is not None, "classes without a data set"
+    data = read_dataset(against.dataset)
+    if not len(data.labels):
+        raise DatasetError(data.root, "labels", found="no classes", expected="those of the file")
+    found = read_classes(file, data.labels)
+    records = scored_records(data, against.split, found.probabilities.keys if found.by == IMAGE else ())
+    labels = _labels(records, found)
+    check_keys(file, found, labels, complete=not only_submitted)
+    return data, found, records, labels
+
+
 def _labels(records: Sequence[ImageRecord], found: ClassesFile) -> Mapping[str, NDArray[np.float32]]:
     if found.by == PATIENT:
         return patient_truth(records)
     return {record.image_id: record.labels for record in records}
 
 
-def _figures(data: Dataset, found: ClassesFile, truth: NDArray[np.floating], *, exclusive: bool) -> dict[str, Any]:
+def _judged(
+    data: Dataset, records: Sequence[ImageRecord], found: ClassesFile, truth: NDArray[np.floating]
+) -> JudgedClasses:
+    owners = [record.patient_id if found.by == PATIENT else record.image_id for record in records]
+    first: dict[str, int] = {}
+    for number, owner in enumerate(owners):
+        first.setdefault(owner, number)
     rows = found.probabilities
-    score = score_classes(rows.values, truth, data.labels, exclusive=exclusive, decisions=found.decisions)
+    return JudgedClasses(
+        ids=rows.keys,
+        unit="patient" if found.by == PATIENT else "image",
+        probabilities=rows.values.astype(np.float64),
+        truth=truth.astype(np.float64),
+        classes=data.labels,
+        case_of=np.array([first[key] for key in rows.keys], np.int64),
+        exclusive=holds_one_each(data.records),
+        decisions=found.decisions,
+    )
+
+
+def _figures(data: Dataset, found: ClassesFile, judged: JudgedClasses) -> dict[str, Any]:
+    rows, truth = found.probabilities, judged.truth
+    score = score_classes(rows.values, truth, data.labels, exclusive=judged.exclusive, decisions=found.decisions)
     figures = score.as_dict()
     if found.decisions is None:
-        figures["log_loss"] = log_loss(rows.values, truth, exclusive=exclusive)
+        figures["log_loss"] = log_loss(rows.values, truth, exclusive=judged.exclusive)
     if found.opacity is not None:
         figures["opacity"] = _opacity(data, rows.keys, found.opacity)
     known = int((~np.isnan(truth)).any(1).sum())
     counts = {"patients" if found.by == PATIENT else "images": len(truth), "unlabelled": len(truth) - known}
     return figures | counts
-
-
-def _drawn(
-    file: Path,
-    found: ClassesFile,
-    truth: NDArray[np.floating],
-    records: Sequence[ImageRecord],
-    *,
-    exclusive: bool,
-    samples: int,
-) -> Drawn:
-    rows = found.probabilities
-    patient_of = {record.image_id: record.patient_id for record in records}
-    if found.by == PATIENT:
-        patient_of = {patient: patient for patient in rows.keys}
-    resamples = draw(file, rows.keys, patient_of, unit="patient", samples=samples)
-    figures = resampled_classification(
-        rows.values, truth, rows.space, resamples, exclusive=exclusive, decisions=found.decisions
-    )
-    return Drawn(figures, resamples, "patient")
 
 
 def _opacity(data: Dataset, keys: Sequence[str], values: NDArray[np.float64]) -> dict[str, Any]:

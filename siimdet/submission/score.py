@@ -4,11 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from siimdet.core.labels import STUDY
 from siimdet.scoring.bootstrap import ResampledFigures, Resamples, resampled_ap
-from siimdet.scoring.box_tables import PredictedBoxes, TruthBoxes
+from siimdet.scoring.box_tables import PredictedBoxes
 from siimdet.scoring.voc import VocScore, voc_map
-from siimdet.submission.table import CLASSES, OPACITY_ID, Submission, check_ids
+from siimdet.submission.judged import Judged, JudgedBoxes, JudgedClasses, case_of_rows
+from siimdet.submission.table import CLASSES, OPACITY_ID, STUDY_SUFFIX, Submission, check_ids
 from siimdet.submission.truth import Truth
+from siimdet.submission.truth_files import SubmissionTruth
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +51,9 @@ def score_submission(submission: Submission, truth: Truth, *, only_submitted: bo
     Raises: SubmissionError for unknown or lacking ids.
     """
     check_ids(submission, truth.ids, complete=not only_submitted)
-    boxes, found = _columns(submission, truth)
+    boxes = truth.boxes_of(submission.ids)
     return SubmissionScore(
-        voc=voc_map(boxes, found, CLASSES),
+        voc=voc_map(boxes, submitted_boxes(submission), CLASSES),
         images=len(submission.ids) - submission.studies,
         studies=submission.studies,
         boxes=int((boxes.class_ids == OPACITY_ID).sum()),
@@ -61,15 +64,46 @@ def score_submission(submission: Submission, truth: Truth, *, only_submitted: bo
 
 def resampled_score(submission: Submission, truth: Truth, resamples: Resamples) -> ResampledFigures:
     """AP of the six classes and mAP of resamples of the submission's rows; ids that it lacks are left out."""
-    return resampled_ap(*_columns(submission, truth), CLASSES, resamples)
+    return resampled_ap(truth.boxes_of(submission.ids), submitted_boxes(submission), CLASSES, resamples)
 
 
-def _columns(submission: Submission, truth: Truth) -> tuple[TruthBoxes, PredictedBoxes]:
-    """Truth of the submitted ids, and what was submitted; an image number is a row of the submission."""
-    row_of = {row_id: row for row, row_id in enumerate(submission.ids)}
-    rows = np.array([row_of.get(row_id, -1) for row_id in truth.ids], dtype=np.int64)[truth.boxes.images]
-    kept = rows >= 0
-    return (
-        TruthBoxes(rows[kept], truth.boxes.class_ids[kept], truth.boxes.xyxy[kept]),
-        PredictedBoxes(submission.rows, submission.class_ids, submission.xyxy, submission.scores),
+def submitted_boxes(submission: Submission) -> PredictedBoxes:
+    """What was submitted as boxes of CLASSES; an image number is a row of the submission."""
+    return PredictedBoxes(submission.rows, submission.class_ids, submission.xyxy, submission.scores)
+
+
+def judged_submission(submission: Submission, against: SubmissionTruth) -> Judged:
+    """The six classes as boxes, and the study level as classes."""
+    boxes = JudgedBoxes(
+        ids=submission.ids,
+        truth=against.truth.boxes_of(submission.ids),
+        predictions=submitted_boxes(submission),
+        classes=CLASSES,
+        case_of=case_of_rows(submission.ids, against.cases),
+    )
+    return Judged(
+        cases=against.cases,
+        owners=tuple(against.owners[row_id] for row_id in submission.ids),
+        unit=against.unit,
+        boxes=boxes,
+        classes=_judged_studies(boxes),
+    )
+
+
+def _judged_studies(boxes: JudgedBoxes) -> JudgedClasses | None:
+    """Of each study and class the highest confidence, 0 without any; None without studies."""
+    rows = np.flatnonzero([row_id.endswith(STUDY_SUFFIX) for row_id in boxes.ids])
+    if not len(rows):
+        return None
+    probabilities, truth = np.zeros((2, len(boxes.ids), len(CLASSES)))
+    np.maximum.at(probabilities, (boxes.predictions.images, boxes.predictions.class_ids), boxes.predictions.scores)
+    truth[boxes.truth.images, boxes.truth.class_ids] = 1
+    return JudgedClasses(
+        ids=tuple(boxes.ids[row].removesuffix(STUDY_SUFFIX) for row in rows),
+        unit="study",
+        probabilities=probabilities[rows, : len(STUDY)],
+        truth=truth[rows, : len(STUDY)],
+        classes=STUDY,
+        case_of=boxes.case_of[rows],
+        exclusive=True,
     )

@@ -40,6 +40,13 @@ class Truth:
         studies = (row_id for row_id in self.ids if row_id.endswith(STUDY_SUFFIX))
         return images | {row_id: row_id.removesuffix(STUDY_SUFFIX) for row_id in studies}
 
+    def boxes_of(self, ids: Sequence[str]) -> TruthBoxes:
+        """The boxes of these rows alone, images as indices into `ids`."""
+        row_of = {row_id: row for row, row_id in enumerate(ids)}
+        rows = np.array([row_of.get(row_id, -1) for row_id in self.ids], np.int64)[self.boxes.images]
+        kept = rows >= 0
+        return TruthBoxes(rows[kept], self.boxes.class_ids[kept], self.boxes.xyxy[kept])
+
 
 def make_truth(study_of: Mapping[str, str], boxes: Mapping[str, ArrayLike], labels: Mapping[str, str]) -> Truth:
     """Truth from plain mappings.

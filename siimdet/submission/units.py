@@ -1,12 +1,11 @@
 """Whom a file's rows are of: the patients, or studies, that a bootstrap draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from siimdet.core.types import ImageRecord
-from siimdet.errors import SubmissionError
-from siimdet.scoring.bootstrap import Resamples
-from siimdet.submission.table import IMAGE_SUFFIX, STUDY_SUFFIX
+from siimdet.data.siim_tables import read_patients
+from siimdet.submission.table import IMAGE_SUFFIX, STUDY_SUFFIX, Submission
 
 SEED = 0
 """Of every bootstrap, so that a file's intervals are the same each time, and two files' resamples the same."""
@@ -18,13 +17,15 @@ def patients_of_rows(records: Sequence[ImageRecord]) -> dict[str, str]:
     return studies | {record.image_id + IMAGE_SUFFIX: record.patient_id for record in records}
 
 
-def draw(file: Path, keys: Sequence[str], owner_of: Mapping[str, str], *, unit: str, samples: int) -> Resamples:
-    """Resamples of the owners of a file's rows `keys`.
+def patients_of_ids(submission: Submission, table: Path) -> dict[str, str]:
+    """Patient of every row id of a submission, by a table like SIIM's train_meta.csv.
 
-    Raises: SubmissionError unless there are two owners: one alone can be drawn in one way.
+    Raises: SourceError for a broken table, SubmissionError for an id that it lacks.
     """
-    resamples = Resamples.of([owner_of[key] for key in keys], samples=samples, seed=SEED)
-    if resamples.units < 2:
-        found = f"rows of {resamples.units} {unit}"
-        raise SubmissionError(file, "--bootstrap", found=found, expected="of two or more, to draw among")
-    return resamples
+    patients: dict[str, str] = {}
+    for image_id, (patient_id, study_id) in read_patients(table).items():
+        patients[image_id + IMAGE_SUFFIX] = patients[study_id + STUDY_SUFFIX] = patient_id
+    for row, row_id in enumerate(submission.ids):
+        if row_id not in patients:
+            raise submission.error(row, found=f"an id that {table} lacks", expected="the patient of every row")
+    return patients

@@ -21,7 +21,10 @@ OPTIONS = {
     "train-detector": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-study": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
     "train-classifier": {"config", "overrides", "--dataset", "--out", "--resume", "--folds", "--device"},
-    "predict": {"run", "--dataset", "--split", "--by", "--flip", "--scales", "--out", "--workers", "--device"},
+    "predict": {
+        *("run", "--dataset", "--split", "--by", "--flip", "--scales", "--blank-border", "--out"),
+        *("--workers", "--device"),
+    },
     "explain": {"run", "--dataset", "--ids", "--out", "--class", "--device"},
     "fuse": {"files", "--dataset", "--out", "--method", "--iou", "--weights", "--conf-type", "--skip-below"},
     "pseudo-label": {"config", "overrides", "--dataset", "--split", "--boxes", "--study", "--out"},
@@ -31,12 +34,12 @@ OPTIONS = {
     },
     "submit": {
         *("--dataset", "--detector", "--study", "--coupling", "--sample", "--split", "--flip", "--scales"),
-        *("--boxes", "--keep", "--out", "--workers", "--device"),
+        *("--blank-border", "--boxes", "--keep", "--out", "--workers", "--device"),
     },
     "evaluate": {
         *("predictions", "other"),
         *("--dataset", "--split", "--image-level", "--study-level", "--only-submitted", "--check-only"),
-        *("--bootstrap", "--json"),
+        *("--patients", "--sources", "--bootstrap", "--report", "--boxes", "--blanked", "--json"),
     },
     "compare": {"runs", "--dataset", "--split", "--phases", "--out", "--workers", "--device", "--json"},
     "demo": {"--out", "--seed"},
@@ -118,6 +121,14 @@ def test_options_with_several_values(given, parsed):
         (
             ["predict", "no/run", "--dataset", "x", "--out", "y", "--scales", "1", "0"],
             ("--scales", "found 0.0", "expected numbers from 0.1 to 8"),
+        ),
+        (
+            ["predict", "no/run", "--dataset", "x", "--out", "y", "--blank-border", "0"],
+            ("--blank-border", "share", "found 0.0", "expected a number above 0 and below 0.5"),
+        ),
+        (
+            ["submit", "--dataset", "x", "--study", "y", "--out", "z", "--blank-border", ".5"],
+            ("--blank-border", "share", "found 0.5", "expected a number above 0 and below 0.5"),
         ),
         (
             ["pseudo-label", "configs/submit/s1.yaml", "--dataset", "x", "--boxes", "a", "--study", "b", "--out", "y"],

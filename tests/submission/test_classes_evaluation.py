@@ -13,7 +13,9 @@ from siimdet.data.table import write_table
 from siimdet.errors import DatasetError, SubmissionError
 from siimdet.inference.aggregate import patient_table
 from siimdet.submission.classes_file import holds_classes, read_classes
+from siimdet.submission.evaluate import check_file
 from siimdet.submission.evaluate_classes import evaluate_classes, holds_one_each
+from siimdet.submission.truth_files import TruthFiles
 
 SIZE = ImageSize(8, 8)
 CT = LabelSpace("ct", ("non-covid", "covid"))
@@ -43,10 +45,10 @@ def write_data(tmp_path):
 def score(tmp_path, write_data):
     def evaluate(text, rows=CT_ROWS, space=CT, *, only_submitted=False, check_only=False, boxed=()):
         (tmp_path / "classes.csv").write_text(text)
-        dataset = write_data(rows, space, boxed)
-        return evaluate_classes(
-            tmp_path / "classes.csv", dataset, "test", only_submitted=only_submitted, check_only=check_only
-        ).figures
+        against = TruthFiles(write_data(rows, space, boxed), "test")
+        if check_only:
+            return check_file(tmp_path / "classes.csv", against, only_submitted=only_submitted)
+        return evaluate_classes(tmp_path / "classes.csv", against, only_submitted=only_submitted).figures
 
     return evaluate
 
@@ -93,7 +95,7 @@ def test_patients_are_scored_by_their_decisions(tmp_path, write_data):
     records = [record(*row) for row in CT_ROWS]
     header, rows = patient_table(slices, records, rule="counts", threshold=0.25)
     write_table(tmp_path / "patients.csv", header, rows)
-    figures = evaluate_classes(tmp_path / "patients.csv", dataset, None, only_submitted=False, check_only=False).figures
+    figures = evaluate_classes(tmp_path / "patients.csv", TruthFiles(dataset)).figures
     # Half of a's slices count for covid, and .5 >= .25.
     assert figures["confusion"] == [[0, 1], [0, 2]]
     assert figures["classes"]["covid"]["auroc"] == 1.0

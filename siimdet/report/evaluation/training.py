@@ -1,4 +1,4 @@
-"""Curves of the report: precision over recall of every detector, loss and score of every run."""
+"""Curves of trainings: loss and score of every run over its epochs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from siimdet.core.labels import OPACITY
-from siimdet.report.contents import DetectorRow, RunReport
 from siimdet.report.elements import element, number
 from siimdet.report.figures import Axis, Line, line_chart, swatch
-from siimdet.scoring.voc import ClassCurve, detection_ap
 from siimdet.training.journal import read_journal
 
 LOSSES = ("train_loss", "val_loss")
@@ -21,28 +18,6 @@ SCORES = {"ap50": ("ap50", "f1", "precision", "recall"), "accuracy": ("accuracy"
 """Journal fields to draw, by the one that tells a detector from a classifier."""
 
 LABELS = {"train_loss": "training", "val_loss": "validation", "ap50": "AP@.5", "auroc": "AUROC", "ap": "AP", "f1": "F1"}
-
-
-def precision_recall(report: RunReport) -> Element:
-    """The curves of opacity: the envelope whose area is the AP, and each detector's operating point."""
-    truth = {record.image_id: report.dataset.boxes[record.image_id] for record in report.records}
-    class_id = report.dataset.classes.index(OPACITY.names[0])
-    curves = [
-        detection_ap(truth, report.detections[row.name], report.dataset.classes).curves[class_id]
-        for row in report.detectors
-    ]
-    if not curves[0].truths:
-        return element("p", "No image that was scored has a true box: there is no precision-recall curve.")
-    lines = [_envelope(row, curve) for row, curve in zip(report.detectors, curves, strict=True)]
-    values = [f"AP {number(curve.ap)}" for curve in curves]
-    legend = _legend([row.name for row in report.detectors], values)
-    described = ", ".join(f"{row.name} {value}" for row, value in zip(report.detectors, values, strict=True))
-    chart = line_chart(
-        lines, Axis("recall", 1), Axis("precision", 1), description=f"Precision over recall of opacity: {described}"
-    )
-    note = element("p", "Monotone envelope, its area is the AP. A dot is the detector at its threshold.")
-    caption = element("figcaption", element("h3", "Precision over recall"), note, legend)
-    return element("figure", caption, chart, class_="card")
 
 
 def training_curves(runs: Mapping[str, Path]) -> list[Element]:
@@ -86,20 +61,6 @@ def _over_epochs(title: str, kind: str, lines: Sequence[Line], high: float | Non
         lines, Axis("epoch", epochs, whole=True), Axis(kind, high), description=f"{title} over epochs, last {described}"
     )
     return element("figure", element("figcaption", _legend(names, last)), chart, class_="card")
-
-
-def _envelope(row: DetectorRow, curve: ClassCurve) -> Line:
-    """Steps of the monotone envelope, from recall 0 to the highest that the detector reaches."""
-    mark = None if row.recall is None or row.precision is None else (row.recall, row.precision)
-    if not curve.hits.any():
-        return Line(row.name, np.zeros((0, 2)), mark)
-    envelope = np.maximum.accumulate(curve.precision[::-1])[::-1]
-    reached, first = np.unique(curve.recall, return_index=True)
-    if reached[0] == 0:
-        reached, first = reached[1:], first[1:]
-    left = np.concatenate([[0.0], reached[:-1]])
-    steps = np.stack([np.stack([left, envelope[first]], 1), np.stack([reached, envelope[first]], 1)], 1)
-    return Line(row.name, steps.reshape(-1, 2), mark)
 
 
 def _legend(names: Sequence[str], values: Sequence[str]) -> Element:
