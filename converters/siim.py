@@ -14,10 +14,18 @@ from converters.source import Item, Source, Tables
 from siimdet.core.files import check_id
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import ImageSize
-from siimdet.data.siim_tables import IMAGE_SUFFIX, IMAGES, STUDIES, STUDY_SUFFIX, read_images, read_studies
+from siimdet.data.siim_tables import (
+    IMAGE_SUFFIX,
+    IMAGES,
+    PATIENTS,
+    STUDIES,
+    STUDY_SUFFIX,
+    read_images,
+    read_patients,
+    read_studies,
+)
 from siimdet.data.splits import Official
 
-PATIENTS = "train_meta.csv"
 SIZES = "train_sizes.csv"
 SAMPLE = "sample_submission.csv"
 
@@ -31,7 +39,7 @@ def read_tables(raw: Path) -> Tables:
     used where they are there.
     """
     classes = read_studies(raw / STUDIES)
-    patients = _read_patients(raw / PATIENTS) if (raw / PATIENTS).exists() else {}
+    patients = read_patients(raw / PATIENTS) if (raw / PATIENTS).exists() else {}
     sizes = _read_sizes(raw / SIZES) if (raw / SIZES).exists() else {}
     table, images = read_images(raw / IMAGES, classes)
     items = _read_test(raw)
@@ -82,20 +90,6 @@ def _read_sample(path: Path) -> list[str]:
     table = read_labels(path, "id")
     rows = [(line, cell) for line, cell in table.select("id") if not cell.endswith(STUDY_SUFFIX)]
     return [id_cell(table, line, "id", cell, suffix=IMAGE_SUFFIX) for line, cell in rows]
-
-
-def _read_patients(path: Path) -> dict[str, tuple[str, str]]:
-    table = read_labels(path, "patientid", "studyid", "imageid")
-    patients: dict[str, tuple[str, str]] = {}
-    owners: dict[str, str] = {}
-    for line, (patient, study_id, image_id) in table.select("patientid", "studyid", "imageid"):
-        patient_id = id_cell(table, line, "patientid", patient)
-        if image_id in patients:
-            raise table.error(line, "imageid", found=f"{image_id} again", expected="an id of its own")
-        if owners.setdefault(study_id, patient_id) != patient_id:
-            raise table.error(line, "patientid", found=patient_id, expected=f"{owners[study_id]} as before")
-        patients[image_id] = (patient_id, study_id)
-    return patients
 
 
 def _read_sizes(path: Path) -> dict[str, ImageSize]:

@@ -41,9 +41,11 @@ class Calibration(Strict):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Calibration":
-        scores = [score for score, _ in self.knots]
+        scores, shares = [score for score, _ in self.knots], [share for _, share in self.knots]
         if scores != sorted(scores):
             raise ValueError("found knots in another order, expected rising scores")
+        if shares != sorted(shares):
+            raise ValueError("found a share of hits below the one before it, expected none: ranks would change")
         if self.knots and self.temperature != 1:
             raise ValueError("found a temperature and knots, expected one of them")
         return self

@@ -16,6 +16,7 @@ from siimdet.errors import SourceError
 
 IMAGES = "train_image_level.csv"
 STUDIES = "train_study_level.csv"
+PATIENTS = "train_meta.csv"
 STUDY_SUFFIX, IMAGE_SUFFIX = "_study", "_image"
 STUDY_COLUMNS = (
     *("Negative for Pneumonia", "Typical Appearance"),
@@ -104,12 +105,14 @@ def _xywh(table: Table, line: int, cell: str) -> list[list[float]]:
 def read_patients(path: Path) -> dict[str, tuple[str, str]]:
     """Patient and study of every image, from a table like train_meta.csv: imageid, studyid, patientid.
 
-    Raises: SourceError with file and line for other columns, an image twice, a study of two patients.
+    Raises: SourceError with file and line for other columns, an image twice, a study of two patients, a patient's id
+    that is unfit for a file name.
     """
     table = read_table(path, ("imageid", "studyid", "patientid"), kind=SourceError)
     patients: dict[str, tuple[str, str]] = {}
     owners: dict[str, str] = {}
-    for line, (image_id, study_id, patient_id) in table.select("imageid", "studyid", "patientid"):
+    for line, (image_id, study_id, cell) in table.select("imageid", "studyid", "patientid"):
+        patient_id = check_id(cell, file=f"{path}:{line}", field="patientid")
         if image_id in patients:
             raise table.error(line, "imageid", found=f"{image_id} again", expected="an id of its own")
         if owners.setdefault(study_id, patient_id) != patient_id:

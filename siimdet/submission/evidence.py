@@ -11,17 +11,15 @@ from siimdet.config import Coupling
 from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, Probabilities
 from siimdet.data.manifest import read_dataset
-from siimdet.data.table import read_table
-from siimdet.errors import SourceError, SubmissionError
+from siimdet.errors import SubmissionError
 from siimdet.inference.aggregate import Rule, study_probabilities
-from siimdet.scoring.box_tables import TruthBoxes
 from siimdet.submission.coupling import fused_boxes
 from siimdet.submission.file import read_submission
 from siimdet.submission.prediction_files import read_boxes, read_study
-from siimdet.submission.table import IMAGE_SUFFIX, STUDY_SUFFIX, Submission, check_ids
+from siimdet.submission.table import Submission, check_ids
 from siimdet.submission.truth import Truth, dataset_truth, read_truth
 from siimdet.submission.uncoupled import Uncoupled, uncoupled_predictions, uncoupled_submission
-from siimdet.submission.units import patients_of_rows
+from siimdet.submission.units import patients_of_ids, patients_of_rows
 
 _CACHED = 8
 """Fusions that are kept: tens of MB each for all of SIIM."""
@@ -107,38 +105,13 @@ def read_submitted(file: Path, image_level: Path, study_level: Path, patients: P
     submission = read_submission(file)
     truth = read_truth(image_level, study_level)
     check_ids(submission, truth.ids, complete=False)
-    patient_of = _read_patients(patients)
-    for row, key in enumerate(submission.ids):
-        if key not in patient_of:
-            raise submission.error(row, found=f"an id that {patients} lacks", expected="the patient of every row")
+    patient_of = patients_of_ids(submission, patients)
     columns = uncoupled_submission(submission, truth.study_of)
     return Evidence(
-        truth=_restricted(truth, submission.ids),
+        truth=replace(truth, ids=submission.ids, boxes=truth.boxes_of(submission.ids)),
         patients=tuple(patient_of[key] for key in submission.ids),
         columns=lambda _: columns,
         detectors=(),
         rules=(),
         submitted=submission,
     )
-
-
-def _read_patients(path: Path) -> dict[str, str]:
-    """Patient of every row id."""
-    table = read_table(path, ("imageid", "studyid", "patientid"), kind=SourceError)
-    patient_of: dict[str, str] = {}
-    for line, (image, study, patient) in table.select("imageid", "studyid", "patientid"):
-        for key in (image + IMAGE_SUFFIX, study + STUDY_SUFFIX):
-            if patient_of.setdefault(key, patient) != patient:
-                raise table.error(
-                    line, "patientid", found=f"{patient} of {key}", expected=f"{patient_of[key]}, as before"
-                )
-    return patient_of
-
-
-def _restricted(truth: Truth, ids: tuple[str, ...]) -> Truth:
-    """The truth of `ids`, in their order."""
-    row_of = {key: row for row, key in enumerate(ids)}
-    rows = np.array([row_of.get(key, -1) for key in truth.ids], np.int64)[truth.boxes.images]
-    kept = rows >= 0
-    boxes = TruthBoxes(rows[kept], truth.boxes.class_ids[kept], truth.boxes.xyxy[kept])
-    return replace(truth, ids=ids, boxes=boxes)

@@ -15,6 +15,9 @@ from siimdet.submission.table import IMAGE_SUFFIX, STUDY_SUFFIX
 NO_CASE = -1
 """In `case_of`: of this row there is no image."""
 
+PLURALS = {"study": "studies", "image": "images", "patient": "patients"}
+"""Of the units that rows and resamples are of."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Case:

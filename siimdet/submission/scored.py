@@ -8,7 +8,7 @@ from typing import Any
 from siimdet.errors import SubmissionError
 from siimdet.scoring.bootstrap import ResampledFigures, Resamples, described, resampled_ap
 from siimdet.scoring.classification_bootstrap import resampled_classification
-from siimdet.submission.judged import Judged
+from siimdet.submission.judged import PLURALS, Judged
 from siimdet.submission.units import SEED
 
 SAMPLES = 1000
@@ -75,6 +75,5 @@ def _figures(judged: Judged, resamples: Resamples) -> ResampledFigures:
 
 def drawn_text(bootstrap: Mapping[str, Any]) -> str:
     """What intervals are of, such as `95 % of 1000 resamples of 40 patients`, by Drawn's `bootstrap`."""
-    plural = {"patient": "patients", "study": "studies"}[bootstrap["unit"]]
     level = f"{bootstrap['level']:.0%}".replace("%", " %")
-    return f"{level} of {bootstrap['samples']} resamples of {bootstrap['units']} {plural}"
+    return f"{level} of {bootstrap['samples']} resamples of {bootstrap['units']} {PLURALS[bootstrap['unit']]}"

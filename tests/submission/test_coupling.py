@@ -152,6 +152,8 @@ def test_a_detector_that_found_nothing_is_calibrated_to_nothing(rule):
 def test_knots_rise_and_stand_alone():
     with pytest.raises(ValueError, match="expected rising scores"):
         Calibration(knots=((0.5, 0.1), (0.3, 0.2)))
+    with pytest.raises(ValueError, match="ranks would change"):
+        Calibration(knots=((0.3, 0.2), (0.5, 0.1)))
     with pytest.raises(ValueError, match="expected one of them"):
         Calibration(temperature=2, knots=((0.3, 0.2),))
 

@@ -305,7 +305,7 @@ def test_a_submission_needs_its_patients(tmp_path, planted, capsys):
     options = tables(tmp_path, planted)
     (tmp_path / "meta.csv").write_text("patientid,studyid,imageid\np0,s0,i0_0\np1,s0,i0_1\n")
     assert run(["tune", *options, "--out", str(tmp_path / "c.yaml")]) == 2
-    assert "meta.csv:3: patientid: found p1 of s0_study, expected p0, as before" in capsys.readouterr().err
+    assert "meta.csv:3: patientid: found p1, expected p0 as before" in capsys.readouterr().err
     (tmp_path / "meta.csv").write_text("patientid,studyid,imageid\np0,s0,i0_0\np0,s0,i0_1\n")
     assert run(["tune", *options, "--out", str(tmp_path / "c.yaml")]) == 2
     assert "expected the patient of every row" in capsys.readouterr().err

@@ -14,11 +14,10 @@ from siimdet.report.figures import Axis, Line
 from siimdet.scoring.classification import ClassificationScore, multiclass_score, multilabel_score
 from siimdet.scoring.curves import roc_curve
 from siimdet.scoring.reliability import Reliability, reliability
-from siimdet.submission.judged import JudgedBoxes, JudgedClasses
+from siimdet.submission.judged import PLURALS, JudgedBoxes, JudgedClasses
 from siimdet.submission.table import CLASSES, IMAGE_SUFFIX
 
 NONE = "none"
-_PLURAL = {"study": "studies", "image": "images", "patient": "patients"}
 
 
 def classes(evaluation: Evaluation) -> list[Element]:
@@ -60,7 +59,7 @@ def class_score(judged: JudgedClasses) -> ClassificationScore:
 
 
 def _decisions(judged: JudgedClasses) -> list[Element]:
-    score, units = class_score(judged), _PLURAL[judged.unit]
+    score, units = class_score(judged), PLURALS[judged.unit]
     figures = {"Accuracy": score.accuracy} | {
         name: score.macro(name.lower()) for name in ("Precision", "Recall", "F1", "AUROC", "AP")
     }

@@ -10,7 +10,7 @@ from siimdet.errors import SubmissionError
 from siimdet.report.counts import count
 from siimdet.report.evaluation.contents import Evaluation
 from siimdet.submission.evaluate_pair import Pair
-from siimdet.submission.judged import Judged
+from siimdet.submission.judged import PLURALS, Judged
 from siimdet.submission.scored import Scored, drawn_text
 from siimdet.submission.truth_files import TruthFiles
 
@@ -60,10 +60,10 @@ def _by_name(scored: Scored, detectors: Sequence[Scored]) -> dict[str, Scored]:
 
 def _subtitle(judged: Judged, against: TruthFiles) -> str:
     owners = len(set(judged.owners))
-    unit = judged.unit if owners == 1 else {"patient": "patients", "study": "studies"}[judged.unit]
     truth = against.dataset or against.image_level
     assert truth is not None, "neither a data set nor tables"
-    return f"{count(len(judged.cases))} images of {count(owners)} {unit}; truth: {truth.absolute().name}"
+    images = f"{count(len(judged.cases))} images of {count(owners)} {PLURALS[judged.unit]}"
+    return f"{images}; truth: {truth.absolute().name}"
 
 
 def _truth_facts(against: TruthFiles) -> dict[str, str]:

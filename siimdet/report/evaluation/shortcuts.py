@@ -15,7 +15,7 @@ from siimdet.report.evaluation.detection import box_class
 from siimdet.report.evaluation.difference import paired
 from siimdet.report.evaluation.score import measure
 from siimdet.scoring.shortcuts import LabelAuroc, audit, model_aurocs, size_features, source_features
-from siimdet.submission.judged import NO_CASE, Case, Judged, JudgedBoxes, JudgedClasses
+from siimdet.submission.judged import NO_CASE, PLURALS, Case, Judged, JudgedBoxes, JudgedClasses
 
 MOST_VALUES = 20
 MOST_IMAGES = 2000
@@ -23,7 +23,6 @@ MOST_IMAGES = 2000
 SEED = 0
 MODEL = "the file itself"
 
-_PLURAL = {"study": "studies", "image": "images", "patient": "patients"}
 _HOW = (
     "AUROC of a label told by a small predictor that sees nothing of the lungs, out of fold, no patient on both sides. "
     ".5 is a guess, and what one hopes for. Well above it the data give the label away; where the file itself is no "
@@ -51,18 +50,18 @@ def _audited(judged: Judged) -> list[Element]:
     truth, owners = labels.truth[kept], _owners(cases)
     features, notes = _features(cases)
     with_files = _with_files(cases)
-    found = {name: audit({name: columns}, truth, labels.classes, owners)[name] for name, columns in features.items()}
+    found = audit(features, truth, labels.classes, owners)
     if with_files is not None:
         drawn = [path for number in with_files.tolist() if (path := cases[number].path) is not None]
         border = {"border": border_features(drawn).astype(np.float64)}
         found |= audit(border, truth[with_files], labels.classes, [owners[n] for n in with_files.tolist()])
-        notes.append(f"border: the outer tenth of each side, of {count(len(drawn))} {_PLURAL[labels.unit]}")
+        notes.append(f"border: the outer tenth of each side, of {count(len(drawn))} {PLURALS[labels.unit]}")
     if not found:
         text = "Nothing is known of where the images come from: --dataset tells it, or --sources and --patients do."
         return [element("p", text)]
     columns = {MODEL: model_aurocs(labels.probabilities[kept], truth, labels.classes, owners)} | found
     rows = [(name, *(_cell(each[name]) for each in columns.values())) for name in labels.classes.names]
-    caption = f"AUROC of {_PLURAL[labels.unit]} by label. {'; '.join(notes).capitalize()}."
+    caption = f"AUROC of {PLURALS[labels.unit]} by label; {'; '.join(notes)}."
     named = [MODEL, *(f"{name} alone" for name in found)]
     return [element("p", _HOW), table(caption, ("Label", *named), rows, class_="card audit")]
 
