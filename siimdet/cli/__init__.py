@@ -10,6 +10,7 @@ import typer
 
 from siimdet.arguments import spread
 from siimdet.cli.data import convert, inspect, pseudo_label, write
+from siimdet.cli.hospital import dicom_results
 from siimdet.cli.installation import demo, doctor
 from siimdet.cli.messages import refuse
 from siimdet.cli.predictions import explain, fuse, predict, submit
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "submit": submit,
     "evaluate": evaluate,
     "compare": compare,
+    "dicom-results": dicom_results,
     "demo": demo,
     "doctor": doctor,
 }

@@ -42,12 +42,15 @@ OPTIONS = {
         *("--patients", "--sources", "--bootstrap", "--report", "--boxes", "--blanked", "--json"),
     },
     "compare": {"runs", "--dataset", "--split", "--phases", "--out", "--workers", "--device", "--json"},
+    "dicom-results": {
+        *("predictions", "--raw", "--out", "--dataset", "--threshold", "--model", "--allow-failures"),
+    },
     "demo": {"--out", "--seed"},
     "doctor": {"--json"},
 }
 HEAVY = (
     *("torch", "torchvision", "timm", "albumentations", "ultralytics", "polars", "pydicom", "numba", "cv2"),
-    *("matplotlib", "sklearn", "tensorboard", "pytorch_grad_cam"),
+    *("matplotlib", "sklearn", "tensorboard", "pytorch_grad_cam", "highdicom"),
 )
 
 
@@ -138,6 +141,8 @@ def test_options_with_several_values(given, parsed):
             ["tune", "--dataset", "x", "--study", "y", "--out", "z"],
             ("found --study --dataset", "expected either --boxes"),
         ),
+        (["dicom-results", "no.csv", "--raw", "x", "--out", "y"], ("no.csv", "found", "expected")),
+        (["dicom-results", "no.json", "--raw", "x", "--out", "y"], ("no.json", "--dataset", "found", "expected")),
         (["launch"], ("launch",)),
     ],
 )

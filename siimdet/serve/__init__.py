@@ -1,0 +1,1 @@
+"""The web application and the hospital's side: server, DICOM results, PACS."""
