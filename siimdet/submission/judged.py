@@ -48,6 +48,14 @@ class JudgedBoxes:
     classes: LabelSpace
     case_of: NDArray[np.int64]
 
+    def of_ids(self, rows: NDArray[np.int64], class_ids: Sequence[int]) -> tuple[NDArray, NDArray]:
+        """The highest score of some classes in some rows, 0 without any, and whether they hold, f64[N, K] each."""
+        scores, truth = np.zeros((2, len(self.ids), len(self.classes)))
+        np.maximum.at(scores, (self.predictions.images, self.predictions.class_ids), self.predictions.scores)
+        truth[self.truth.images, self.truth.class_ids] = 1
+        picked = np.ix_(rows, np.array(class_ids, np.int64))
+        return scores[picked], truth[picked]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JudgedClasses:

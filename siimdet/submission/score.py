@@ -95,14 +95,12 @@ def _judged_studies(boxes: JudgedBoxes) -> JudgedClasses | None:
     rows = np.flatnonzero([row_id.endswith(STUDY_SUFFIX) for row_id in boxes.ids])
     if not len(rows):
         return None
-    probabilities, truth = np.zeros((2, len(boxes.ids), len(CLASSES)))
-    np.maximum.at(probabilities, (boxes.predictions.images, boxes.predictions.class_ids), boxes.predictions.scores)
-    truth[boxes.truth.images, boxes.truth.class_ids] = 1
+    probabilities, truth = boxes.of_ids(rows, range(len(STUDY)))
     return JudgedClasses(
         ids=tuple(boxes.ids[row].removesuffix(STUDY_SUFFIX) for row in rows),
         unit="study",
-        probabilities=probabilities[rows, : len(STUDY)],
-        truth=truth[rows, : len(STUDY)],
+        probabilities=probabilities,
+        truth=truth,
         classes=STUDY,
         case_of=boxes.case_of[rows],
         exclusive=True,

@@ -34,17 +34,13 @@ def classes(evaluation: Evaluation) -> list[Element]:
 
 def _none(boxes: JudgedBoxes) -> JudgedClasses:
     """The class `none` of a submission's images, its confidence as a probability; 0 where it was not named."""
-    class_id = CLASSES.index(NONE)
     rows = np.flatnonzero([row_id.endswith(IMAGE_SUFFIX) for row_id in boxes.ids])
-    probabilities, truth = np.zeros((2, len(boxes.ids)))
-    mine = boxes.predictions.class_ids == class_id
-    np.maximum.at(probabilities, boxes.predictions.images[mine], boxes.predictions.scores[mine])
-    truth[boxes.truth.images[boxes.truth.class_ids == class_id]] = 1
+    probabilities, truth = boxes.of_ids(rows, [CLASSES.index(NONE)])
     return JudgedClasses(
         ids=tuple(boxes.ids[row].removesuffix(IMAGE_SUFFIX) for row in rows),
         unit="image",
-        probabilities=probabilities[rows, None],
-        truth=truth[rows, None],
+        probabilities=probabilities,
+        truth=truth,
         classes=LabelSpace(NONE, (NONE,)),
         case_of=boxes.case_of[rows],
         exclusive=False,

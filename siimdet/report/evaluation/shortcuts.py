@@ -76,13 +76,9 @@ def _labels(judged: Judged) -> JudgedClasses:
 
 def _boxed(boxes: JudgedBoxes) -> JudgedClasses:
     class_id = box_class(boxes)
-    probabilities, truth = np.zeros((2, len(boxes.ids)))
-    mine = boxes.predictions.class_ids == class_id
-    np.maximum.at(probabilities, boxes.predictions.images[mine], boxes.predictions.scores[mine])
-    truth[boxes.truth.images[boxes.truth.class_ids == class_id]] = 1
-    name = f"has a box of {boxes.classes.names[class_id]}"
-    space = LabelSpace("boxed", (name,))
-    return JudgedClasses(boxes.ids, "image", probabilities[:, None], truth[:, None], space, boxes.case_of, False)
+    space = LabelSpace("boxed", (f"has a box of {boxes.classes.names[class_id]}",))
+    columns = boxes.of_ids(np.arange(len(boxes.ids)), [class_id])
+    return JudgedClasses(boxes.ids, "image", *columns, space, boxes.case_of, exclusive=False)
 
 
 def _owners(cases: Sequence[Case]) -> list[str]:
