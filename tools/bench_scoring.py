@@ -65,7 +65,9 @@ def voc_eval(truth: TruthBoxes, found: PredictedBoxes) -> list[float]:
 
 def _voc_eval_class(truth: TruthBoxes, found: PredictedBoxes, class_id: int) -> float:
     mine = truth.class_ids == class_id
-    boxes = {int(i): truth.xyxy[mine & (truth.images == i)] for i in np.unique(truth.images[mine])}
+    order = np.argsort(truth.images[mine], kind="stable")
+    numbers, starts = np.unique(truth.images[mine][order], return_index=True)
+    boxes = dict(zip(numbers.tolist(), np.split(truth.xyxy[mine][order], starts[1:]), strict=True))
     taken = {i: np.zeros(len(b), bool) for i, b in boxes.items()}
     rows = np.flatnonzero(found.class_ids == class_id)
     rows = rows[np.argsort(-found.scores[rows])]
