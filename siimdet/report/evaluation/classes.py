@@ -25,7 +25,7 @@ def classes(evaluation: Evaluation) -> list[Element]:
     judged, boxes = evaluation.judged.classes, evaluation.judged.boxes
     if judged is None:
         return []
-    own = [*_decisions(judged), *_probabilities(judged)]
+    own = [*_decisions(judged, with_means=boxes is not None), *_probabilities(judged)]
     if boxes is None or boxes.classes.names != CLASSES.names:
         return own
     images = _none(boxes)
@@ -54,7 +54,8 @@ def class_score(judged: JudgedClasses) -> ClassificationScore:
     return multilabel_score(judged.probabilities, judged.truth, judged.classes)
 
 
-def _decisions(judged: JudgedClasses) -> list[Element]:
+def _decisions(judged: JudgedClasses, *, with_means: bool) -> list[Element]:
+    """The confusion matrix of classes that exclude each other; the means where no other section has them."""
     score, units = class_score(judged), PLURALS[judged.unit]
     figures = {"Accuracy": score.accuracy} | {
         name: score.macro(name.lower()) for name in ("Precision", "Recall", "F1", "AUROC", "AP")
@@ -62,7 +63,7 @@ def _decisions(judged: JudgedClasses) -> list[Element]:
     listed = [(name, number(value)) for name, value in figures.items()]
     means = table("All but accuracy are means over the classes.", ("Figure", "Value"), listed, class_="card figures")
     if score.confusion is None:
-        return [means]
+        return [means] if with_means else []
     names = judged.classes.names
     rows = [
         (name, *(_share(value, row.sum(), diagonal=i == j) for j, value in enumerate(row.tolist())))
@@ -71,7 +72,7 @@ def _decisions(judged: JudgedClasses) -> list[Element]:
     chosen = "most probable class" if judged.decisions is None else "decision"
     caption = f"Confusion matrix: {units} by truth (rows) and {chosen} (columns), and the share of the row."
     matrix = table(caption, ("Truth", *names), rows, class_="card confusion")
-    return [element("div", matrix, means, class_="pair uneven")]
+    return [element("div", matrix, means, class_="pair uneven") if with_means else matrix]
 
 
 def _share(value: int, total: int, *, diagonal: bool) -> Element:
@@ -85,12 +86,14 @@ def _probabilities(judged: JudgedClasses) -> list[Element]:
     """ROC curves, reliability and its table."""
     columns = list(zip(judged.classes.names, judged.probabilities.T, judged.truth.T, strict=True))
     curves = {name: curve for name, *column in columns if (curve := roc_curve(*column)) is not None}
-    found = {name: each for name, *column in columns if (each := reliability(*column)) is not None}
     if not curves:
         return [element("p", "No class has both positives and negatives: there is no ROC curve.")]
-    shown = list(curves)[:MOST_CLASSES]
+    reliable = {name: reliability(*column) for name, *column in columns if name in curves}
+    found = {name: each for name, each in reliable.items() if each is not None}
+    positives = dict(zip(judged.classes.names, np.nansum(judged.truth, axis=0).tolist(), strict=True))
+    shown = sorted(curves, key=lambda name: -positives[name])[:MOST_CLASSES]
     note = "ROC: the share of the positives that is found, over the share of the negatives that is taken for one."
-    note += f" The first {len(shown)} of {len(curves)} classes." if len(shown) < len(curves) else ""
+    note += f" The {len(shown)} most frequent of {len(curves)} classes." if len(shown) < len(curves) else ""
     roc = chart_card(
         "True over false positives",
         note,

@@ -79,7 +79,7 @@ def _of_classes(evaluation: Evaluation) -> list[Element]:
     ]
     columns = ("Class, and how often it is true", "AUROC", *CLASS_COLUMNS)
     caption = "Every class against the rest. A class without positives has no figure."
-    classes = table(caption, columns, rows, class_="card score")
+    classes = table(caption, columns, rows, class_="card by-class")
     means = [(name, measure(figures[field], intervals.get(field))) for name, field in MEANS.items()]
     caption = "All but accuracy are means over the classes; the line over a bar is the 95 % interval."
     return [classes, table(caption, ("Figure", "Value"), means, class_="card figures")]
