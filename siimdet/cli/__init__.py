@@ -15,6 +15,7 @@ from siimdet.cli.installation import demo, doctor
 from siimdet.cli.messages import refuse
 from siimdet.cli.predictions import explain, fuse, predict, submit
 from siimdet.cli.score import compare, evaluate
+from siimdet.cli.serving import serve
 from siimdet.cli.train import train_backbone, train_classifier, train_detector, train_study
 from siimdet.cli.tune import tune
 from siimdet.errors import UserError
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "compare": compare,
     "dicom-results": dicom_results,
+    "serve": serve,
     "demo": demo,
     "doctor": doctor,
 }

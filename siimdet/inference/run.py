@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from siimdet.core.types import Detections, ImageRecord, Split
 from siimdet.data.coco import write_detections
@@ -16,7 +17,7 @@ from siimdet.inference.aggregate import patient_table
 from siimdet.inference.predict import ClassPredictions, Detector, classify
 from siimdet.inference.tta import PLAIN, Versions, detect_versions
 from siimdet.models.image_classifier import ImageClassifier
-from siimdet.models.weights import MODEL, load_model, read_card
+from siimdet.models.weights import MODEL, ModelSpec, load_model, read_card
 
 Predictions = dict[str, Detections] | ClassPredictions
 
@@ -41,6 +42,23 @@ def predict_run(
     """
     model, spec = load_model(run)
     model.to(device)
+    inputs: dict[str, Any] = {"device": device, "workers": workers, "versions": versions, "blank_share": blank_share}
+    return predict_model(run, model, spec, dataset, records, **inputs)
+
+
+def predict_model(
+    run: Path,
+    model: nn.Module,
+    spec: ModelSpec,
+    dataset: Dataset,
+    records: Sequence[ImageRecord],
+    *,
+    device: torch.device,
+    workers: int = 0,
+    versions: Versions = PLAIN,
+    blank_share: float | None = None,
+) -> Predictions:
+    """predict_run of a model that is loaded and on its device; `run` is the name that errors carry."""
     inputs: dict[str, Any] = {
         **{"side": spec.image_size, "resize": spec.resize, "batch_size": spec.batch_size},
         **{"device": device, "workers": workers, "blank_share": blank_share},

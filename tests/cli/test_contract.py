@@ -45,12 +45,16 @@ OPTIONS = {
     "dicom-results": {
         *("predictions", "--raw", "--out", "--dataset", "--threshold", "--model", "--allow-failures"),
     },
+    "serve": {
+        *("--detector", "--study", "--coupling", "--host", "--port", "--token", "--keep-for", "--queue", "--max-mb"),
+        *("--per-minute", "--audit", "--device"),
+    },
     "demo": {"--out", "--seed"},
     "doctor": {"--json"},
 }
 HEAVY = (
     *("torch", "torchvision", "timm", "albumentations", "ultralytics", "polars", "pydicom", "numba", "cv2"),
-    *("matplotlib", "sklearn", "tensorboard", "pytorch_grad_cam", "highdicom"),
+    *("matplotlib", "sklearn", "tensorboard", "pytorch_grad_cam", "highdicom", "fastapi", "uvicorn"),
 )
 
 
@@ -97,6 +101,10 @@ def test_help_imports_nothing_heavy():
             ["tune", "--boxes", "a", "b", "--study", "c"],
             ["tune", "--boxes", "a", "--boxes", "b", "--study", "c"],
         ),
+        (
+            ["serve", "--detector", "a", "b", "--study", "c"],
+            ["serve", "--detector", "a", "--detector", "b", "--study", "c"],
+        ),
         (["pseudo-label", "--boxes", "a", "config"], ["pseudo-label", "--boxes", "a", "config"]),
         (["fuse", "--weights", "1", "2", "a", "b"], ["fuse", "--weights", "1", "--weights", "2", "a", "b"]),
     ],
@@ -140,6 +148,10 @@ def test_options_with_several_values(given, parsed):
         (
             ["tune", "--dataset", "x", "--study", "y", "--out", "z"],
             ("found --study --dataset", "expected either --boxes"),
+        ),
+        (
+            ["serve", "--detector", "no/run", "--study", "no/run", "--host", "0.0.0.0", "--token", ""],
+            ("--host", "found 0.0.0.0 without a token", "expected SIIMDET_TOKEN"),
         ),
         (["dicom-results", "no.csv", "--raw", "x", "--out", "y"], ("no.csv", "found", "expected")),
         (["dicom-results", "no.json", "--raw", "x", "--out", "y"], ("no.json", "--dataset", "found", "expected")),

@@ -1,0 +1,93 @@
+"""The addresses of a study: ask for it, watch it, cancel it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.requests import ClientDisconnect
+
+from siimdet.serve.guard import Limits
+from siimdet.serve.intake import FORM, Intake
+from siimdet.serve.jobs import ENDED, Job, Jobs, QueueFull
+
+_POLL = 0.05  # seconds between two looks at a study that somebody waits for
+_RETRY = {"Retry-After": "10"}
+_CLIENT_GONE = 499  # nginx's, for its log: nobody reads the answer
+
+
+def add_predict_routes(app: FastAPI, jobs: Jobs, limits: Limits) -> None:
+    """Add POST /api/predict, and GET, DELETE and events of a study."""
+    intake = Intake(limits)
+
+    @app.post("/api/predict", status_code=202, openapi_extra=FORM)
+    async def predict(request: Request, wait: Annotated[bool, Query()] = False) -> Response:
+        """Find opacities in the files of one study: `files`, and `detector`; `wait=1` answers with the result."""
+        try:
+            with jobs.receiving() as folder:
+                uploads, detector = await intake.read(request, folder, jobs.runtime.choices)
+                job = await asyncio.to_thread(jobs.submit, folder, uploads, detector)
+        except QueueFull as error:
+            raise HTTPException(503, str(error), headers=_RETRY) from None
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_GONE)
+        except OSError:
+            raise HTTPException(507, "there is no room for the files", headers=_RETRY) from None
+        return await _waited(request, jobs, job) if wait else JSONResponse({"id": job.key}, 202)
+
+    @app.get("/api/predict/{key}")
+    def state(key: str) -> dict[str, Any]:
+        """State, progress and, once it is done, the result of a study."""
+        return shown(jobs, find_job(jobs, key))
+
+    @app.delete("/api/predict/{key}")
+    def cancel(key: str) -> dict[str, Any]:
+        """Cancel a study; one that has ended stays as it is."""
+        job = find_job(jobs, key)
+        jobs.cancel(job)
+        return shown(jobs, job)
+
+    @app.get("/api/predict/{key}/events")
+    async def events(key: str) -> StreamingResponse:
+        """Server-sent events: the state of a study whenever it changes, until it has ended."""
+        return StreamingResponse(_events(jobs, find_job(jobs, key)), media_type="text/event-stream")
+
+
+def find_job(jobs: Jobs, key: str) -> Job:
+    """A study by its key. Raises: HTTPException 404."""
+    job = jobs.get(key)
+    if job is None:
+        raise HTTPException(404, "no such study: it may have expired")
+    return job
+
+
+def shown(jobs: Jobs, job: Job) -> dict[str, Any]:
+    """A study as it is answered."""
+    told: dict[str, Any] = {"id": job.key, "state": job.state, "progress": job.progress}
+    if job.state == "queued":
+        told["position"] = jobs.position(job)
+    if job.detail is not None:
+        told["detail"] = job.detail
+    return told | (job.found.result.as_dict() if job.found else {})
+
+
+async def _waited(request: Request, jobs: Jobs, job: Job) -> Response:
+    while not job.ended.is_set():
+        if await request.is_disconnected():
+            jobs.cancel(job)
+            return Response(status_code=_CLIENT_GONE)
+        await asyncio.sleep(_POLL)
+    if job.state == "cancelled":
+        return JSONResponse({"detail": "the study was cancelled", **shown(jobs, job)}, 409)
+    return JSONResponse(shown(jobs, job), 200 if job.state == "done" else 422 if job.refused else 500)
+
+
+async def _events(jobs: Jobs, job: Job) -> AsyncIterator[str]:
+    last = None
+    while last is None or last["state"] not in ENDED:
+        if (now := shown(jobs, job)) != last:
+            last = now
+            yield f"data: {json.dumps(now)}\n\n"
+        await asyncio.sleep(_POLL)
