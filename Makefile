@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo test slow check lock bench clean
+.PHONY: install demo test slow check lock bench web clean
 
 install: $(READY)
 
@@ -38,5 +38,13 @@ lock: $(READY)
 bench: $(READY)
 	@for script in tools/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
+# The viewer of `siimdet serve`; without it the server answers all the same.
+web:
+	@node --version 2>&1 | grep -Eq '^v(20\.(19|[2-9][0-9])|2[2-9]|[3-9][0-9])' && command -v npm >/dev/null || { \
+	  echo "make: the viewer is built by Node.js 20.19 or newer and its npm; found" \
+	    "node $$(node --version 2>/dev/null || echo missing), npm $$(npm --version 2>/dev/null || echo missing)"; exit 2; }
+	cd siimdet/serve/web && npm ci --ignore-scripts --loglevel error && npm run build
+
 clean:
-	rm -rf .venv demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
+	rm -rf .venv demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist \
+	  siimdet/serve/static siimdet/serve/web/node_modules
