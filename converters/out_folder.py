@@ -30,6 +30,7 @@ def claimed(source: str, raw: Path, out: Path) -> Iterator[None]:
             raise SourceError(out, "--out", found="another conversion at work", expected="one at a time")
         _sweep(out)
         yield
+        _sweep(out)  # of workers that died; a run that fails leaves it to the next one
 
 
 def _owner(out: Path, newcomer: str) -> str | None:
@@ -46,7 +47,7 @@ def _owner(out: Path, newcomer: str) -> str | None:
 
 
 def _sweep(out: Path) -> None:
-    """Remove the temporary files of a run that was killed; only atomic_write makes such names here."""
+    """Remove the temporary files of processes that were killed; only atomic_write makes such names here."""
     names = ("manifest.csv", "annotations.json", "data.yaml", "*.txt", "failures.csv", "repairs.csv", HEADER, JOURNAL)
     for folder, patterns in ((out, names), (out / "images", ("*",)), (out / "labels", ("*",))):
         for pattern in patterns:
