@@ -50,12 +50,13 @@ def tune(
     from siimdet.submission.tune import tune as fit
 
     evidence = _evidence(dataset, boxes, study, submission, image_level, study_level, patients)
-    with progress_bar("tune") as progress:
-        file = submission or study or out
-        kind = calibrate.value if calibrate else None
-        options = {"calibrate": kind, "always": always, "file": file, "progress": progress}
-        tuned = fit(evidence, folds=folds, samples=bootstrap, **options)
+    # Opened before minutes of fitting: a place that cannot be written to is refused now.
     with atomic_write(out) as stream:
+        with progress_bar("tune") as progress:
+            file = submission or study or out
+            kind = calibrate.value if calibrate else None
+            options = {"calibrate": kind, "always": always, "file": file, "progress": progress}
+            tuned = fit(evidence, folds=folds, samples=bootstrap, **options)
         stream.write(f"# siimdet tune: {_gain(tuned.figures)}\n{dump_config(tuned.coupling)}")
     print(json.dumps(tuned.figures | {"coupling": tuned.coupling.model_dump()}) if as_json else _text(tuned.figures))
     say(f"coupling: {out}")

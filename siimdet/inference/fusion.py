@@ -1,6 +1,7 @@
 """Fusing the boxes of several detectors, or of one detector's several passes. The only ensemble_boxes import."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -19,6 +20,33 @@ SOFT_NMS_SIGMA, SOFT_NMS_LOWEST = 0.5, 0.001
 
 HEAVIEST = 10**6
 """The highest weight of a model: products with scores are summed in float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelBoxes:
+    """The boxes of several models as columns, image by image and model by model.
+
+    Shapes: `sizes` by image id, sorted. Of N boxes images i64[N] (places in `sizes`), numbers i64[N] of their models,
+    xyxy f64[N, 4] as shares of the image, scores f32[N], class_ids i64[N]. `models` is how many there are.
+    """
+
+    sizes: Mapping[str, ImageSize]
+    models: int
+    images: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    xyxy: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelBoxes:
+    """Fused boxes, image by image: images i64[F], xyxy f32[F, 4] in pixels, scores f32[F] above 0, class_ids i64[F]."""
+
+    images: NDArray[np.int64]
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    class_ids: NDArray[np.int64]
 
 
 def fuse(
@@ -43,24 +71,17 @@ def fuse(
     """
     _check_options(method, min_iou, conf_type, skip_below)
     _check_weights(weights, len(models))
-    sizes = {image_id: _common_size(image_id, models) for image_id in sorted({i for model in models for i in model})}
-    if not sizes:
-        return {}
     if method == "wbf":
-        fused = _fuse_weighted(models, sizes, weights, min_iou, conf_type or "avg", skip_below or 0.0)
-    else:
-        fused = _fuse_by_image(models, sizes, weights, min_iou, method)
-    return _in_pixels(fused, sizes)
+        found = collect(models)
+        fused = fuse_weighted(found, min_iou=min_iou, weights=weights, conf_type=conf_type, skip_below=skip_below)
+        return by_image(fused, found.sizes)
+    sizes = _common_sizes(models)
+    return by_image(_in_pixels(_fuse_by_image(models, sizes, weights, min_iou, method), sizes), sizes) if sizes else {}
 
 
-def _fuse_weighted(
-    models: Sequence[Mapping[str, Detections]],
-    sizes: Mapping[str, ImageSize],
-    weights: Sequence[float] | None,
-    min_iou: float,
-    conf_type: ConfType,
-    skip_below: float,
-) -> FusedBoxes:
+def collect(models: Sequence[Mapping[str, Detections]]) -> ModelBoxes:
+    """What weighted box fusion takes of models, once for many fusions. Raises: FusionError as fuse."""
+    sizes = _common_sizes(models)
     found = [
         (image, model, boxes[image_id])
         for image, image_id in enumerate(sizes)
@@ -68,25 +89,54 @@ def _fuse_weighted(
         if image_id in boxes
     ]
     counts = [len(each) for *_, each in found]
-    images = np.repeat([image for image, *_ in found], counts)
-    numbers = np.repeat([model for _, model, _ in found], counts)
-    xyxy = np.concatenate([each.xyxy for *_, each in found]) / _extents(sizes)[images]
-    scores = np.concatenate([each.scores for *_, each in found])
-    class_ids = np.concatenate([each.class_ids for *_, each in found])
-    shares = np.ones(len(models)) if weights is None else np.array(weights, np.float64)
+    images = np.repeat(np.array([image for image, *_ in found], np.int64), counts)
+    xyxy = np.concatenate([np.zeros((0, 4), np.float32), *(each.xyxy for *_, each in found)])
+    return ModelBoxes(
+        sizes=sizes,
+        models=len(models),
+        images=images,
+        numbers=np.repeat(np.array([model for _, model, _ in found], np.int64), counts),
+        xyxy=xyxy / _extents(sizes)[images],
+        scores=np.concatenate([np.zeros(0, np.float32), *(each.scores for *_, each in found)]),
+        class_ids=np.concatenate([np.zeros(0, np.int64), *(each.class_ids for *_, each in found)]),
+    )
+
+
+def fuse_weighted(
+    found: ModelBoxes,
+    *,
+    min_iou: float,
+    weights: Sequence[float] | None = None,
+    conf_type: ConfType | None = None,
+    skip_below: float | None = None,
+) -> PixelBoxes:
+    """Weighted box fusion as fuse, of columns and into columns. Raises: FusionError for options that do not fit."""
+    _check_options("wbf", min_iou, conf_type, skip_below)
+    _check_weights(weights, found.models)
+    shares = np.ones(found.models) if weights is None else np.array(weights, np.float64)
     # The kernel would count boxes without weight in the mean, by which .8 and 0 of one model become .4.
-    carries = (scores > 0) & (shares[numbers] > 0)
-    return weighted_boxes(
-        images[carries],
-        numbers[carries],
-        xyxy[carries],
-        scores[carries],
-        class_ids[carries],
+    carries = (found.scores > 0) & (shares[found.numbers] > 0)
+    fused = weighted_boxes(
+        found.images[carries],
+        found.numbers[carries],
+        found.xyxy[carries],
+        found.scores[carries],
+        found.class_ids[carries],
         weights=shares,
         min_iou=min_iou,
-        conf_type=conf_type,
-        skip_below=skip_below,
+        conf_type=conf_type or "avg",
+        skip_below=skip_below or 0.0,
     )
+    return _in_pixels(fused, found.sizes)
+
+
+def by_image(fused: PixelBoxes, sizes: Mapping[str, ImageSize]) -> dict[str, Detections]:
+    """Boxes by image id, in the order of `sizes`, which numbers the images."""
+    places = np.searchsorted(fused.images, np.arange(len(sizes) + 1))
+    return {
+        image_id: Detections(fused.xyxy[start:end], fused.class_ids[start:end], fused.scores[start:end], size)
+        for (image_id, size), (start, end) in zip(sizes.items(), pairwise(places), strict=True)
+    }
 
 
 def _fuse_by_image(
@@ -131,23 +181,18 @@ def _fuse_image(
     return np.asarray(xyxy).reshape(-1, 4), np.asarray(scores), np.asarray(class_ids).astype(np.int64)
 
 
-def _in_pixels(fused: FusedBoxes, sizes: Mapping[str, ImageSize]) -> dict[str, Detections]:
-    """By image id, in the order of `sizes`, which numbers the images; what has no area or no score goes."""
+def _in_pixels(fused: FusedBoxes, sizes: Mapping[str, ImageSize]) -> PixelBoxes:
+    """In pixels of the images, which `sizes` numbers; what has no area or no score goes."""
     extents = _extents(sizes)[fused.images]
     xyxy = np.clip(fused.xyxy * extents, 0, extents).astype(np.float32)
     kept = has_area(xyxy) & (fused.scores > 0)
-    xyxy, class_ids = xyxy[kept], fused.class_ids[kept]
     scores = np.clip(fused.scores[kept], 0, 1).astype(np.float32)
-    places = np.searchsorted(fused.images[kept], np.arange(len(sizes) + 1))
-    return {
-        image_id: Detections(xyxy[start:end], class_ids[start:end], scores[start:end], size)
-        for (image_id, size), (start, end) in zip(sizes.items(), pairwise(places), strict=True)
-    }
+    return PixelBoxes(fused.images[kept], xyxy[kept], scores, fused.class_ids[kept])
 
 
 def _extents(sizes: Mapping[str, ImageSize]) -> NDArray[np.float64]:
     """Width, height, width, height of every image, f64[images, 4]."""
-    return np.array([(size.width, size.height) * 2 for size in sizes.values()], np.float64)
+    return np.array([(size.width, size.height) * 2 for size in sizes.values()], np.float64).reshape(-1, 4)
 
 
 def _soft_nms(
@@ -171,6 +216,11 @@ def _soft_nms(
         values[waiting] *= decay[best, waiting]
     kept = values > SOFT_NMS_LOWEST
     return xyxy[kept], values[kept], class_ids[kept]
+
+
+def _common_sizes(models: Sequence[Mapping[str, Detections]]) -> dict[str, ImageSize]:
+    """Size of every image that any model has, by image id, sorted."""
+    return {image_id: _common_size(image_id, models) for image_id in sorted({i for model in models for i in model})}
 
 
 def _common_size(image_id: str, models: Sequence[Mapping[str, Detections]]) -> ImageSize:

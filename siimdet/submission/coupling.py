@@ -4,6 +4,7 @@ The exponents are what a coupling file holds, fitted out of fold by siimdet.subm
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from siimdet.config import Calibration, Coupling, NoneExponents, OpacityExponents
 from siimdet.core.types import Detections, ImageRecord, Probabilities
 from siimdet.errors import ConfigError, FusionError
-from siimdet.inference.fusion import fuse
+from siimdet.inference.fusion import ModelBoxes, PixelBoxes, by_image, collect, fuse, fuse_weighted
 from siimdet.scoring.calibration import by_knots, by_temperature
 from siimdet.submission.table import OPACITY_ID, Submission
 from siimdet.submission.uncoupled import NONE_ID, Uncoupled, uncoupled_predictions
@@ -41,15 +42,24 @@ def couple(
 def fused_boxes(models: Sequence[Mapping[str, Detections]], coupling: Coupling) -> dict[str, Detections]:
     """The boxes of several detectors as one, by image id: calibrated, weighted box fusion, NMS where asked for.
 
+    Raises: FusionError as fused_columns.
+    """
+    found = collect(models)
+    fused = by_image(fused_columns(found, coupling), found.sizes)
+    return fused if coupling.nms_iou is None else fuse([fused], method="nms", min_iou=coupling.nms_iou)
+
+
+def fused_columns(found: ModelBoxes, coupling: Coupling) -> PixelBoxes:
+    """The boxes of several detectors as one, before any NMS: calibrated, weighted box fusion.
+
     Raises: FusionError as siimdet.inference.fusion.fuse, or for another number of calibrations than detectors.
     """
     if coupling.calibration is not None:
-        if len(coupling.calibration) != len(models):
-            expected = f"{len(models)}, one per detector"
+        if len(coupling.calibration) != found.models:
+            expected = f"{found.models}, one per detector"
             raise FusionError("coupling", "calibration", found=len(coupling.calibration), expected=expected)
-        models = [_calibrated(*pair) for pair in zip(models, coupling.calibration, strict=True)]
-    fused = fuse(models, min_iou=coupling.fusion_iou, weights=coupling.fusion_weights)
-    return fused if coupling.nms_iou is None else fuse([fused], method="nms", min_iou=coupling.nms_iou)
+        found = replace(found, scores=_calibrated(found, coupling.calibration))
+    return fuse_weighted(found, min_iou=coupling.fusion_iou, weights=coupling.fusion_weights)
 
 
 def coupled_submission(columns: Uncoupled, coupling: Coupling) -> Submission:
@@ -101,20 +111,16 @@ def none_factors(columns: Uncoupled) -> dict[str, NDArray[np.float64]]:
     return factors if columns.p_opacity is None else {**factors, "p_opacity": 1 - columns.p_opacity}
 
 
-def _calibrated(model: Mapping[str, Detections], calibration: Calibration) -> Mapping[str, Detections]:
-    """The boxes of a detector with their scores calibrated."""
-    if not model or (not calibration.knots and calibration.temperature == 1):
-        return model
-    scores = np.concatenate([boxes.scores for boxes in model.values()])
-    if calibration.knots:
-        values = by_knots(scores, calibration.knots)
-    else:
-        values = by_temperature(scores, calibration.temperature)
-    parts = np.split(values, np.cumsum([len(boxes) for boxes in model.values()])[:-1])
-    return {
-        image_id: Detections(boxes.xyxy, boxes.class_ids, part, boxes.size)  # type: ignore[arg-type]
-        for (image_id, boxes), part in zip(model.items(), parts, strict=True)
-    }
+def _calibrated(found: ModelBoxes, calibrations: Sequence[Calibration]) -> NDArray[np.float32]:
+    """The scores f32[N] under the calibration of each box's detector."""
+    scores = found.scores.copy()
+    for number, calibration in enumerate(calibrations):
+        mine = found.numbers == number
+        if calibration.knots:
+            scores[mine] = by_knots(scores[mine], calibration.knots)
+        elif calibration.temperature != 1:
+            scores[mine] = by_temperature(scores[mine], calibration.temperature)
+    return scores
 
 
 def _product(

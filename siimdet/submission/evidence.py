@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,19 @@ from siimdet.core.types import Detections, ImageRecord, Probabilities
 from siimdet.data.manifest import read_dataset
 from siimdet.errors import SubmissionError
 from siimdet.inference.aggregate import Rule, study_probabilities
-from siimdet.submission.coupling import fused_boxes
+from siimdet.inference.fusion import PixelBoxes, collect
+from siimdet.submission.coupling import fused_columns
 from siimdet.submission.file import read_submission
 from siimdet.submission.prediction_files import read_boxes, read_study
 from siimdet.submission.table import Submission, check_ids
 from siimdet.submission.truth import Truth, dataset_truth, read_truth
-from siimdet.submission.uncoupled import Uncoupled, uncoupled_predictions, uncoupled_submission
+from siimdet.submission.uncoupled import (
+    Uncoupled,
+    uncoupled_predictions,
+    uncoupled_submission,
+    with_boxes,
+    without_boxes,
+)
 from siimdet.submission.units import patients_of_ids, patients_of_rows
 
 _CACHED = 8
@@ -29,8 +37,8 @@ _CACHED = 8
 class Evidence:
     """Predictions and truth of the same rows, `truth.ids`.
 
-    `columns` gives the predictions fused and taken from images to studies as a coupling says, whose exponents it
-    leaves alone. `patients` has the patient of every row.
+    `columns` gives the predictions fused and taken from images to studies as a coupling without NMS says, whose
+    exponents it leaves alone. `patients` has the patient of every row.
     """
 
     truth: Truth
@@ -60,20 +68,27 @@ def prediction_evidence(
     rules: tuple[Rule, ...] = ("mean", "max") if opacity is None else ("mean", "max", "opacity")
     studies = {rule: study_probabilities(classes, records, rule, opacity=opacity) for rule in rules}
     owners = patients_of_rows(records)
-
-    def gathered(boxes: Mapping[str, Detections], rule: Rule) -> Uncoupled:
-        return uncoupled_predictions(records, boxes, studies[rule], file=file, ids=truth.ids, opacity=opacity)
+    records = sorted(records, key=lambda record: record.image_id)
+    options: dict[str, Any] = {"file": file, "ids": truth.ids, "opacity": opacity}
+    bare = {rule: without_boxes(records, studies[rule], **options) for rule in rules}
+    # Hundreds of fusions are tried: they stay columns, without an object for each image.
+    found = collect(models)
+    place_of = {record.image_id: place for place, record in enumerate(records)}
+    places = np.array([place_of.get(image_id, -1) for image_id in found.sizes], np.int64)
 
     @lru_cache(maxsize=_CACHED)
-    def fused(fusion: str) -> dict[str, Detections]:
-        return fused_boxes(models, Coupling.model_validate_json(fusion))
+    def fused(fusion: str) -> PixelBoxes:
+        return fused_columns(found, Coupling.model_validate_json(fusion))
 
     def columns(coupling: Coupling) -> Uncoupled:
+        assert coupling.nms_iou is None, "no coupling with NMS is tried"
         # Of the keys in JSON: a Coupling itself is no key of a cache.
-        fusion = coupling.model_dump_json(exclude={"study_from_images", "opacity", "none"})
-        return gathered(fused(fusion), coupling.study_from_images)
+        boxes = fused(coupling.model_dump_json(exclude={"study_from_images", "opacity", "none"}))
+        images = places[boxes.images]
+        ours = images >= 0
+        return with_boxes(bare[coupling.study_from_images], records, images[ours], boxes.xyxy[ours], boxes.scores[ours])
 
-    alone = tuple(gathered(model, "mean") for model in models)
+    alone = tuple(uncoupled_predictions(records, model, studies["mean"], **options) for model in models)
     return Evidence(truth, tuple(owners[key] for key in truth.ids), columns, alone, rules)
 
 

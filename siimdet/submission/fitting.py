@@ -67,15 +67,21 @@ class Ranks:
 class Fitter:
     """Fits couplings on parts of the evidence; what does not depend on the part is done once.
 
-    Shapes: fold_of i64[R], the fold of every row of the evidence.
+    Shapes: fold_of i64[R], the fold of every row of the evidence. `tick` is called for every candidate.
     """
 
     def __init__(
-        self, evidence: Evidence, fold_of: NDArray[np.int64], *, calibrate: CalibrationKind | None = None
+        self,
+        evidence: Evidence,
+        fold_of: NDArray[np.int64],
+        *,
+        calibrate: CalibrationKind | None = None,
+        tick: Callable[[], None] = lambda: None,
     ) -> None:
         self.evidence = evidence
         self.fold_of = fold_of
         self.calibrate: CalibrationKind | None = calibrate
+        self._tick = tick
         self._ranks = lru_cache(maxsize=_CACHED)(self._rank)
         self._grid: list[tuple[Coupling, dict[int | None, float]]] = []
         self._hits = [_box_hits(columns, evidence.truth) for columns in evidence.detectors]
@@ -89,6 +95,14 @@ class Fitter:
         rules = [coupling.model_copy(update={"study_from_images": rule}) for rule in self.evidence.rules]
         coupling, _ = max((self._with_exponents(rule, keep) for rule in rules), key=lambda pair: pair[1])
         return self._with_exponents(self._refined(coupling, keep), keep, anew=False)[0]
+
+    def most_ticks(self, *, first: bool) -> int:
+        """How many candidates a fit has at most; the first one has the grid, later ones only if they calibrate."""
+        detectors = len(self.evidence.detectors)
+        if not detectors:
+            return 1
+        grid = len(list(_fusions(DEFAULT, detectors))) if first or self.calibrate is not None else 0
+        return grid + 2 * (1 + _most_tries(detectors)) + len(self.evidence.rules) + 1
 
     def _best_of_grid(self, held_out: int | None, keep: NDArray[np.bool_]) -> Coupling:
         """The fusion with the best AP of the boxes alone.
@@ -107,6 +121,7 @@ class Fitter:
         for coupling in _fusions(start, len(self.evidence.detectors)):
             boxes = self._ranks_under(coupling).opacity
             own = np.eye(len(boxes.ranked.names))[0]
+            self._tick()
             kept = {part: self.fold_of != (-1 if part is None else part) for part in parts}
             grid.append((coupling, {part: boxes.on(keep).ap(own) for part, keep in kept.items()}))
         return grid
@@ -127,6 +142,7 @@ class Fitter:
         """The coupling with the fusion near its own that is best under its exponents."""
 
         def score(tried: Coupling) -> float:
+            self._tick()
             ranks = self._ranks_under(tried)
             opacity, none = ranks.opacity.on(keep), ranks.none.on(keep)
             return opacity.ap(_vector(coupling.opacity, opacity)) + none.ap(_vector(coupling.none, none))
@@ -137,6 +153,7 @@ class Fitter:
         self, coupling: Coupling, keep: NDArray[np.bool_], *, anew: bool = True
     ) -> tuple[Coupling, float]:
         """The coupling with the best exponents, near its own unless `anew`, and the sum of the six APs."""
+        self._tick()
         ranks = self._ranks_under(coupling)
         near = {field: None if anew else getattr(coupling, field).model_dump() for field in ("opacity", "none")}
         opacity, opacity_ap = fit_exponents(ranks.opacity.on(keep), near=near["opacity"])
@@ -205,10 +222,20 @@ def _nelder_mead(start: Coupling, detectors: int, score: Callable[[Coupling], fl
     logs = np.log(start.fusion_weights or (1.0,) * detectors)
     point = np.array([10 * start.fusion_iou, *(logs[1:] - logs[0])])
     simplex = np.vstack([point, point + _SIDE * np.eye(len(point))])
-    options: dict[str, Any] = {"initial_simplex": simplex, "xatol": 0.1, "fatol": 1e-5, "maxfev": 15 * len(point)}
+    options: dict[str, Any] = {
+        "initial_simplex": simplex,
+        "xatol": 0.1,
+        "fatol": 1e-5,
+        "maxfev": _most_tries(detectors),
+    }
     bounds = [_IOU_BOUNDS, *[_WEIGHT_BOUNDS] * (len(point) - 1)]
     minimize(cost, point, method="Nelder-Mead", bounds=bounds, options=options)
     return with_fusion(*max(tried, key=tried.__getitem__))
+
+
+def _most_tries(detectors: int) -> int:
+    """Of Nelder-Mead: 15 for the IoU and for every weight but the first."""
+    return 15 * detectors
 
 
 def _normalised(weights: list[float]) -> tuple[float, ...]:

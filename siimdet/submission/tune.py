@@ -7,6 +7,7 @@ same resamples of patients. What is written was fitted on all rows, if the gain'
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -52,14 +53,16 @@ def tune(
 
     With `calibrate` each detector's scores are calibrated first, fitted on the same rows as all else. The default is
     chosen where the interval of the gain, over `samples` resamples of patients, holds 0 or lies below it, unless
-    `always`. `file` is the name that errors carry; `progress` is called with (done, total) fits.
+    `always`. `file` is the name that errors carry; `progress` is called with (done, total) candidates, of
+    which a fit may need fewer.
     Raises: SubmissionError with fewer patients than folds, or to calibrate what has no detectors.
     """
     if calibrate is not None and not evidence.detectors:
         raise SubmissionError(file, "--calibrate", found="boxes of no one detector", expected="--boxes FILE...")
     fold_of = _folds(evidence, folds, file)
-    fitter = Fitter(evidence, fold_of, calibrate=calibrate)
-    *of_folds, fitted = _fits(fitter, [*range(folds), None], progress)
+    steps = _Steps(progress)
+    fitter = Fitter(evidence, fold_of, calibrate=calibrate, tick=steps.tick)
+    *of_folds, fitted = _fits(fitter, [*range(folds), None], steps)
     default = applied(evidence, DEFAULT)
     pooled = pooled_rows(default, [applied(evidence, one) for one in of_folds], fold_of)
     gain, interval = _gain(evidence, pooled, default, samples)
@@ -79,14 +82,29 @@ def applied(evidence: Evidence, coupling: Coupling) -> Submission:
     return coupled_submission(evidence.columns(coupling), coupling)
 
 
-def _fits(
-    fitter: Fitter, parts: Sequence[int | None], progress: Callable[[int, int], None] | None
-) -> Iterator[Coupling]:
-    """The coupling without each of the folds in `parts`."""
-    for done, held_out in enumerate(parts, start=1):
+class _Steps:
+    """How many of `total` steps are done, told to `progress`."""
+
+    def __init__(self, progress: Callable[[int, int], None] | None) -> None:
+        self.progress = progress
+        self.done = self.total = 0
+
+    def tick(self) -> None:
+        self.reach(self.done + 1)
+
+    def reach(self, done: int) -> None:
+        self.done = done
+        if self.progress is not None:
+            self.progress(done, self.total)
+
+
+def _fits(fitter: Fitter, parts: Sequence[int | None], steps: _Steps) -> Iterator[Coupling]:
+    """The coupling without each of the folds in `parts`; a fit that needs fewer steps than it may skips the rest."""
+    ends = list(accumulate(fitter.most_ticks(first=number == 0) for number in range(len(parts))))
+    steps.total = ends[-1]
+    for end, held_out in zip(ends, parts, strict=True):
         yield fitter.fit(held_out)
-        if progress is not None:
-            progress(done, len(parts))
+        steps.reach(end)
 
 
 def _folds(evidence: Evidence, folds: int, file: Path | str) -> NDArray[np.int64]:

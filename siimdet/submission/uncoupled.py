@@ -1,7 +1,7 @@
 """What a submission is made of before any exponent, as columns: of our predictions, or of a file."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,20 +54,32 @@ def uncoupled_predictions(
     opacity f32[I, 1] is keyed by image id. Rows come in the order of `ids`, those of a sample file, or sorted.
     Raises: SubmissionError if `ids` are not exactly those of the records.
     """
+    records = sorted(records, key=lambda record: record.image_id)
+    found = _in_order(records, boxes)
+    images = np.repeat(np.arange(len(records)), [len(one) for one in found])
+    scores = np.concatenate([np.zeros(0), *(one.scores for one in found)])
+    xyxy = np.concatenate([np.zeros((0, 4)), *(one.xyxy for one in found)])
+    columns = without_boxes(records, studies, file=file, ids=ids, opacity=opacity)
+    return with_boxes(columns, records, images, xyxy, scores)
+
+
+def without_boxes(
+    records: Sequence[ImageRecord],
+    studies: Probabilities,
+    *,
+    file: str,
+    ids: Sequence[str] | None = None,
+    opacity: Probabilities | None = None,
+) -> Uncoupled:
+    """uncoupled_predictions of `records`, sorted by image id, in which nothing was found."""
     assert len(studies.keys) == len(set(studies.keys)), "a study twice in the probabilities"
     probabilities = dict(zip(studies.keys, studies.values.astype(np.float64), strict=True))
-    records = sorted(records, key=lambda record: record.image_id)
     names = list(dict.fromkeys(record.study_id for record in records))
     keys = [*(name + STUDY_SUFFIX for name in names), *(record.image_id + IMAGE_SUFFIX for record in records)]
     ordered = _order(keys, ids, file)
     row_of = {key: row for row, key in enumerate(ordered)}
     rows = np.array([row_of[key] for key in keys], np.int64)
     classes = len(studies.space)
-    found = _in_order(records, boxes)
-    images = np.repeat(np.arange(len(records)), [len(one) for one in found])
-    scores = np.concatenate([np.zeros(0), *(one.scores for one in found)]).astype(np.float64)
-    xyxy = _original_pixels(records, found, images)
-    kept = has_area(xyxy)
     return Uncoupled(
         file=file,
         ids=tuple(ordered),
@@ -77,11 +89,29 @@ def uncoupled_predictions(
         image_rows=rows[len(names) :],
         p_negative=np.array([probabilities[record.study_id][_NEGATIVE_ID] for record in records], np.float64),
         p_opacity=None if opacity is None else _by_image(records, opacity),
-        highest=_highest(len(records), images, scores),
-        box_images=images[kept],
-        box_scores=scores[kept],
-        xyxy=xyxy[kept],
+        highest=np.zeros(len(records)),
+        box_images=np.zeros(0, np.int64),
+        box_scores=np.zeros(0),
+        xyxy=np.zeros((0, 4)),
     )
+
+
+def with_boxes(
+    columns: Uncoupled,
+    records: Sequence[ImageRecord],
+    images: NDArray[np.int64],
+    xyxy: NDArray[np.floating],
+    scores: NDArray[np.floating],
+) -> Uncoupled:
+    """The columns of without_boxes with boxes.
+
+    Shapes: images i64[N], places in the records, ascending; xyxy f[N, 4] in stored pixels, scores f[N].
+    """
+    scores = scores.astype(np.float64)
+    xyxy = _original_pixels(records, xyxy, images)
+    kept = has_area(xyxy)
+    highest = _highest(len(records), images, scores)
+    return replace(columns, highest=highest, box_images=images[kept], box_scores=scores[kept], xyxy=xyxy[kept])
 
 
 def uncoupled_submission(submission: Submission, study_of: Mapping[str, str]) -> Uncoupled:
@@ -123,13 +153,12 @@ def _in_order(records: Sequence[ImageRecord], boxes: Mapping[str, Detections]) -
 
 
 def _original_pixels(
-    records: Sequence[ImageRecord], found: Sequence[Detections], images: NDArray[np.int64]
+    records: Sequence[ImageRecord], xyxy: NDArray[np.floating], images: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Corners f64[N, 4] in original pixels, inside their image, in six decimals."""
+    """Corners f64[N, 4] of stored pixels in original pixels, inside their image, in six decimals."""
     stored, original = (_extents([getattr(record, name) for record in records]) for name in ("stored", "original"))
-    xyxy = np.concatenate([np.zeros((0, 4)), *(one.xyxy for one in found)]) * (original / stored)[images]
     # Six decimals, as they are written: a box may not reach past the border by a rounding of its scale.
-    return np.round(np.clip(xyxy, 0, original[images]), 6)
+    return np.round(np.clip(xyxy * (original / stored)[images], 0, original[images]), 6)
 
 
 def _extents(sizes: Sequence[ImageSize]) -> NDArray[np.float64]:

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit, logit
 
+from siimdet.config import Calibration
 from siimdet.scoring.calibration import by_knots, by_temperature, fit_isotonic, fit_temperature
 
 
@@ -37,6 +40,27 @@ def test_isotonic_by_hand():
     knots = fit_isotonic(np.array([0.4, 0.1, 0.2, 0.3]), np.array([True, False, True, False]))
     assert knots == ((0.1, 0.0), (0.2, 0.5), (0.3, 0.5), (0.4, 1.0))
     assert by_knots(np.array([0.0, 0.15, 0.25, 0.35, 0.9]), knots) == pytest.approx([0, 0.25, 0.5, 0.75, 1])
+
+
+close = st.integers(0, 60).map(lambda steps: 0.5 + steps * 6e-8)
+"""Scores that float32 just tells apart, and that knots of six decimals do not."""
+tiny = st.integers(0, 40).map(lambda steps: steps * 5e-8)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.floats(0, 1) | close | tiny, st.booleans()), min_size=2, max_size=40),
+    others=st.lists(st.floats(0, 1) | close | tiny, max_size=40),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_knots_never_fall_and_keep_ranks_but_for_ties(rows, others, dtype):
+    scores, hits = np.array([score for score, _ in rows], dtype), np.array([hit for _, hit in rows])
+    knots = Calibration(knots=fit_isotonic(scores, hits)).knots
+    assert list(knots) == sorted(knots)
+    assert [share for _, share in knots] == sorted(share for _, share in knots)
+    found = by_knots(np.sort(np.concatenate([scores, np.array(others, dtype)])), knots)
+    assert (np.diff(found) >= 0).all()
+    assert ((found >= 0) & (found <= 1)).all()
 
 
 @pytest.mark.parametrize("hits", [[False, False], [True, True], []])

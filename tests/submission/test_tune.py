@@ -1,14 +1,14 @@
 """tune: a planted optimum is found out of sample, a gain that is none is said to be none, and what is refused."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from siimdet.cli import run
-from siimdet.config import Coupling, NoneExponents
+from siimdet.config import Calibration, Coupling, NoneExponents
 from siimdet.config_file import load_config
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, Detections, ImageRecord, ImageSize, Probabilities
@@ -17,12 +17,15 @@ from siimdet.data.manifest import read_dataset, write_dataset
 from siimdet.data.table import write_table
 from siimdet.errors import SubmissionError
 from siimdet.imaging.png import write_png
+from siimdet.inference.aggregate import study_probabilities
+from siimdet.submission.coupling import fused_boxes
 from siimdet.submission.evidence import Evidence, prediction_evidence
 from siimdet.submission.file import read_submission, write_submission
 from siimdet.submission.fitting import DEFAULT, Fitter
 from siimdet.submission.score import score_submission
 from siimdet.submission.truth import make_truth
 from siimdet.submission.tune import Tuned, applied, tune
+from siimdet.submission.uncoupled import uncoupled_predictions
 
 SIZE = ImageSize(200, 200)
 PLANTED = Coupling(
@@ -123,6 +126,25 @@ def test_most_of_a_planted_gain_is_recovered_out_of_sample(planted, tuned):
     assert tuned.coupling.fusion_iou > 0.63
     first, second = tuned.coupling.fusion_weights or (0, 0)
     assert first > 2 * second
+
+
+@pytest.mark.parametrize("rule", ["mean", "max", "opacity"])
+def test_the_columns_of_a_coupling_are_those_that_submit_would_couple(planted, rule):
+    calibration = (Calibration(temperature=2.5), Calibration(knots=((0.1, 0.0), (0.6, 0.3), (0.6, 0.4), (0.9, 1.0))))
+    coupling = PLANTED.model_copy(update={"calibration": calibration, "study_from_images": rule})
+    rng = np.random.default_rng(7)
+    records = [planted.records[place] for place in rng.permutation(len(planted.records))]
+    # One detector lacks an image, and has one that is not among the records.
+    first = {key: boxes for key, boxes in planted.models[0].items() if key != "i3_0"} | {"a": planted.models[0]["i3_0"]}
+    models = [first, planted.models[1]]
+    truth, opacity = planted.evidence().truth, planted.opacity
+    evidence = prediction_evidence(records, truth, models, planted.classes, opacity=opacity, file="f")
+    studies = study_probabilities(planted.classes, records, rule, opacity=opacity)
+    options = {"file": "f", "ids": truth.ids, "opacity": opacity}
+    wanted = uncoupled_predictions(records, fused_boxes(models, coupling), studies, **options)
+    found = evidence.columns(coupling)
+    for field in fields(wanted):
+        np.testing.assert_array_equal(getattr(found, field.name), getattr(wanted, field.name), err_msg=field.name)
 
 
 def corrupted(whole: Phantoms, images: set[str]) -> Phantoms:
@@ -257,6 +279,31 @@ def test_files_are_tuned_into_a_coupling_that_submit_reads(on_disk, planted, tun
     score = score_submission(read_submission(submission), planted.evidence().truth).as_dict()
     assert score["mAP"] == pytest.approx(result["in_sample"]["mAP"], abs=1e-12)
     assert out.read_text().startswith(f"# siimdet tune: gain out of sample {result['gain']:+.4f} (")
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_fitted(on_disk, capsys, monkeypatch):
+    monkeypatch.setattr(Fitter, "fit", lambda *_: pytest.fail("fitted"))
+    (on_disk / "file").write_text("")
+    command = ["tune", "--dataset", str(on_disk / "data"), "--boxes", str(on_disk / "0.json")]
+    out = on_disk / "file" / "c.yaml"
+    assert run([*command, "--study", str(on_disk / "study.csv"), "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert f"{out}: file: found " in error
+    assert error.endswith(", expected a place to write to\n")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("calibrate", [None, "temperature"])
+def test_progress_ticks_with_every_candidate_and_ends_complete(calibrate):
+    told = []
+    evidence = phantoms(24, seed=2).evidence()
+    tune(evidence, folds=2, samples=100, calibrate=calibrate, progress=lambda done, total: told.append((done, total)))
+    done = [each for each, _ in told]
+    assert done == sorted(done)
+    assert {total for _, total in told} == {done[-1]}
+    # Every fusion of the grid is told, and of each of the three fits every rule.
+    assert done[:63] == list(range(1, 64))
+    assert len(set(done)) > 63 + 3 * 4
 
 
 def test_boxes_and_study_file_must_be_of_the_same_images(on_disk, capsys):
