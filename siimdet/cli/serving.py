@@ -3,8 +3,9 @@
 import contextlib
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,8 +14,13 @@ from siimdet.cli.messages import say
 from siimdet.cli.options import DeviceOption
 from siimdet.errors import MissingExtra, UserError
 
+if TYPE_CHECKING:
+    from siimdet.serve.archive import Archive
+    from siimdet.serve.watch_journal import WatchJournal
+
 TOKEN = "SIIMDET_TOKEN"
-_MODULES = ("fastapi", "uvicorn", "python_multipart")
+PACS_USER, PACS_PASSWORD = "SIIMDET_PACS_USER", "SIIMDET_PACS_PASSWORD"
+_MODULES = {"serve": ("fastapi", "uvicorn", "python_multipart"), "pacs": ("dicomweb_client", "highdicom")}
 
 
 def serve(
@@ -31,11 +37,14 @@ def serve(
     audit: Annotated[Path | None, typer.Option(help="File that gets a line per inference, nothing of a patient.")] = (
         None
     ),
+    pacs: Annotated[str | None, typer.Option(help="DICOMweb address of an archive to watch for new CR and DX.")] = None,
+    pacs_interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the archive.")] = 30,
+    pacs_days: Annotated[int | None, typer.Option(min=0, help="Days that a study's date may be past.")] = None,
+    pacs_state: Annotated[Path | None, typer.Option(help="File that knows which studies are done.")] = None,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
     """Serve the web application and its interface. Not for diagnosis."""
-    if missing := [name for name in _MODULES if importlib.util.find_spec(name) is None]:
-        raise MissingExtra(missing[0], "serve")
+    _require("serve")
     from siimdet.config import Coupling
     from siimdet.config_file import load_config
     from siimdet.inference.device import pick_device
@@ -49,9 +58,12 @@ def serve(
     token = token or os.environ.get(TOKEN) or None
     if token is None and not is_loopback(host):
         raise UserError("serve", "--host", found=f"{host} without a token", expected=f"{TOKEN} in the environment")
+    if pacs is None and (pacs_days, pacs_state) != (None, None):
+        raise UserError("serve", "--pacs-days, --pacs-state", found="no --pacs", expected="an archive to watch")
     settings = load_config(coupling, kinds=("coupling",)) if coupling else Coupling(kind="coupling")
     with contextlib.ExitStack() as stack:
         listening = stack.enter_context(listen(host, port))
+        watched = stack.enter_context(_watched(pacs, pacs_state)) if pacs else None
         lines = Audit(audit) if audit else None
         runtime = Runtime(detector, study, coupling=settings, device=pick_device(device.value))
         runtime.warm_up()
@@ -60,4 +72,26 @@ def serve(
         hosts = frozenset(("localhost", "127.0.0.1", "::1", host)) if is_loopback(host) else None
         app = make_app(jobs, limits=limits, token=token, hosts=hosts)
         address = address_of(host, listening)
+        if watched is not None:
+            from siimdet.serve.pacs import Watch
+
+            watch = Watch(*watched, jobs, interval=pacs_interval, days=pacs_days, limits=limits)
+            stack.enter_context(contextlib.closing(watch)).start()
         run(Server(app, jobs.stop), listening, ready=lambda: say(f"siimdet listens on {address}"))
+
+
+def _require(extra: str) -> None:
+    if missing := [name for name in _MODULES[extra] if importlib.util.find_spec(name) is None]:
+        raise MissingExtra(missing[0], extra)
+
+
+@contextlib.contextmanager
+def _watched(url: str, state: Path | None) -> Iterator[tuple["Archive", "WatchJournal"]]:
+    """The archive to watch, with the user that the environment names, and its journal."""
+    _require("pacs")
+    from siimdet.serve.archive import Archive
+    from siimdet.serve.watch_journal import WatchJournal, default_state
+
+    archive = Archive(url, user=os.environ.get(PACS_USER), password=os.environ.get(PACS_PASSWORD))
+    with contextlib.closing(WatchJournal(state or default_state(), archive.url)) as journal:
+        yield archive, journal

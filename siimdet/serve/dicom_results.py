@@ -56,6 +56,12 @@ def study_objects(
         )
 
 
+def object_uids(sop_uids: Sequence[str], origin: Origin) -> list[str]:
+    """The UIDs of what study_objects makes of images with these UIDs, in its order."""
+    made = [origin.uid(kind, each) for kind in ("presentation", "capture") for each in sop_uids]
+    return [origin.uid("report", *sop_uids), *made]
+
+
 def shown_boxes(source: Source, image: ImageResult, threshold: float) -> tuple[FoundBox, ...]:
     """The boxes of an image from the threshold on, the best first, cut at its border.
 

@@ -13,11 +13,17 @@ BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Metrics:
-    """Studies by outcome, and a histogram of the seconds that the models took for each."""
+    """Studies by outcome, and a histogram of the seconds that the models took for each.
+
+    `pacs_up` is whether a watched archive answers, None without one.
+    """
+
+    pacs_up: bool | None = None
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._outcomes = Counter({"done": 0, "failed": 0, "cancelled": 0})
+        self._pacs = Counter({"stored": 0, "refused": 0, "failed": 0})
         self._buckets: Counter[float] = Counter()
         self._seconds = 0.0
 
@@ -28,6 +34,11 @@ class Metrics:
             self._seconds += seconds
             for bound in BOUNDS:
                 self._buckets[bound] += seconds <= bound
+
+    def pacs_ended(self, outcome: str) -> None:
+        """Count a study of a watched archive."""
+        with self._lock:
+            self._pacs[outcome] += 1
 
     def text(self, waiting: int) -> str:
         """All figures; `waiting` studies are in the queue now."""
@@ -40,6 +51,10 @@ class Metrics:
             lines += [f'siimdet_study_seconds_bucket{{le="+Inf"}} {total}']
             lines += [f"siimdet_study_seconds_sum {self._seconds:.6f}", f"siimdet_study_seconds_count {total}"]
         lines += ["# TYPE siimdet_waiting gauge", f"siimdet_waiting {waiting}"]
+        if self.pacs_up is not None:
+            lines += ["# TYPE siimdet_pacs_up gauge", f"siimdet_pacs_up {self.pacs_up:d}"]
+            lines += ["# TYPE siimdet_pacs_studies_total counter"]
+            lines += [f'siimdet_pacs_studies_total{{outcome="{name}"}} {n}' for name, n in sorted(self._pacs.items())]
         if (resident := resident_bytes()) is not None:
             lines += ["# TYPE process_resident_memory_bytes gauge", f"process_resident_memory_bytes {resident}"]
         return "\n".join(lines) + "\n"

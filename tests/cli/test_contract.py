@@ -47,7 +47,7 @@ OPTIONS = {
     },
     "serve": {
         *("--detector", "--study", "--coupling", "--host", "--port", "--token", "--keep-for", "--queue", "--max-mb"),
-        *("--per-minute", "--audit", "--device"),
+        *("--per-minute", "--audit", "--pacs", "--pacs-interval", "--pacs-days", "--pacs-state", "--device"),
     },
     "demo": {"--out", "--seed"},
     "doctor": {"--json"},

@@ -62,6 +62,12 @@ def test_mistakes_at_the_start_are_one_line(runs, capfd, tmp_path, monkeypatch):
     coupling = tmp_path / "coupling.yaml"
     coupling.write_text("kind: coupling\nfusion_weights: [1, 2, 3]\n")
     assert "weights" in line_of(capfd, *free, "--coupling", str(coupling))
-    monkeypatch.setattr(serving, "_MODULES", ("no_such_package",))
+    archive = (*none, "--pacs", "http://127.0.0.1:9/dicom-web")  # the archive is looked at before the models
+    assert "--pacs: found ftp://a" in line_of(capfd, *none, "--pacs", "ftp://a")
+    assert f"{tmp_path}: --pacs-state: found Is a directory" in line_of(capfd, *archive, "--pacs-state", str(tmp_path))
+    assert "--pacs-days, --pacs-state: found no --pacs" in line_of(capfd, *free, "--pacs-days", "1")
+    monkeypatch.setitem(serving._MODULES, "pacs", ("no_such_package",))
+    assert "expected the extra `pacs`" in line_of(capfd, *archive)
+    monkeypatch.setitem(serving._MODULES, "serve", ("no_such_package",))
     assert "expected the extra `serve`" in line_of(capfd, *free)
     assert threading.active_count() == threads
