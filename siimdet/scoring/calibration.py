@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit
-from sklearn.isotonic import IsotonicRegression
+
+# What fits is imported where it does: a server, which applies, would wait for it at every start.
 
 _EDGE = 1e-6
 """Scores are kept so far from 0 and 1, where a logit has no end."""
@@ -23,6 +23,8 @@ def fit_temperature(scores: NDArray[np.floating], hits: NDArray[np.bool_]) -> fl
 
     Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017.
     """
+    from scipy.optimize import minimize_scalar
+
     if hits.all() or not hits.any():
         return 1.0
     logits = _logits(scores)
@@ -45,6 +47,8 @@ def fit_isotonic(scores: NDArray[np.floating], hits: NDArray[np.bool_]) -> tuple
 
     Source: Zadrozny and Elkan, KDD 2002; scikit-learn's IsotonicRegression.
     """
+    from sklearn.isotonic import IsotonicRegression
+
     if hits.all() or not hits.any():
         return ()
     model = IsotonicRegression(y_min=0, y_max=1).fit(scores.astype(np.float64), hits.astype(np.float64))
