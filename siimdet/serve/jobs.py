@@ -17,6 +17,7 @@ from siimdet.errors import UserError
 from siimdet.serve.audit import Audit
 from siimdet.serve.metrics import Metrics
 from siimdet.serve.runtime import Found, Runtime
+from siimdet.serve.scratch import private_folder
 from siimdet.serve.uploads import Upload
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -81,7 +82,8 @@ class Jobs:
     ) -> None:
         self.runtime, self.metrics = runtime, Metrics()
         self._longest, self._keep_for, self._keep_bytes, self._audit = longest, keep_for, keep_bytes, audit
-        self._root = Path(tempfile.mkdtemp(prefix="siimdet-"))
+        self._ending = contextlib.ExitStack()
+        self._root = self._ending.enter_context(private_folder())
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._receiving = 0
@@ -159,7 +161,7 @@ class Jobs:
         """Stop, wait for the model that runs, and delete all files."""
         self.stop()
         self._worker.join()
-        shutil.rmtree(self._root, ignore_errors=True)
+        self._ending.close()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -36,7 +36,7 @@ def submit(jobs: Jobs, *files: bytes, detector="yolo"):
 
 
 def folders(tmp_path: Path) -> list[Path]:
-    return list(tmp_path.glob("siimdet-*/*"))
+    return [path for path in tmp_path.glob("siimdet-*/*") if path.is_dir()]
 
 
 def test_studies_wait_their_turn_and_are_cancelled(queue, runtime, png):
