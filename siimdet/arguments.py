@@ -105,7 +105,7 @@ class CalibrationName(StrEnum):
 
 _SEVERAL = ("--detector", "--ids", "--scales", "--split", "--weights")
 _NUMBERS = ("--scales", "--weights")
-_SEVERAL_OF = {"submit": ("--boxes",), "tune": ("--boxes",), "evaluate": ("--boxes",)}
+_SEVERAL_OF = {"submit": ("--boxes",), "tune": ("--boxes",), "evaluate": ("--boxes",), "receive": ("--calling",)}
 """Of some commands alone: pseudo-label takes one file of boxes, after which its config may stand."""
 
 

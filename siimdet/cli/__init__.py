@@ -10,7 +10,7 @@ import typer
 
 from siimdet.arguments import spread
 from siimdet.cli.data import convert, inspect, pseudo_label, write
-from siimdet.cli.hospital import dicom_results
+from siimdet.cli.hospital import dicom_results, receive
 from siimdet.cli.installation import demo, doctor
 from siimdet.cli.messages import refuse
 from siimdet.cli.predictions import explain, fuse, predict, submit
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "compare": compare,
     "dicom-results": dicom_results,
+    "receive": receive,
     "serve": serve,
     "demo": demo,
     "doctor": doctor,

@@ -1,4 +1,4 @@
-"""The commands of the hospital's side: results where the images live."""
+"""The commands of the hospital's side: images as they are sent, results where the images live."""
 
 from pathlib import Path
 from typing import Annotated
@@ -44,3 +44,31 @@ def dicom_results(
         say(f"reasons: {out / FAILURES}")
     if written.refused and not allow_failures:
         raise typer.Exit(3)
+
+
+def receive(
+    out: Annotated[Path, typer.Option(help="Folder that gets STUDY/SERIES/INSTANCE.dcm by UID.")],
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: a free one.")] = 11112,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs --calling.")] = "127.0.0.1",
+    ae_title: Annotated[str, typer.Option(help="Title of this application entity.")] = "SIIMDET",
+    calling: Annotated[list[str] | None, typer.Option(help="Titles of the entities that may send; else all.")] = None,
+) -> None:
+    """Receive radiographs that a modality or an archive sends (C-STORE), and keep them as files."""
+    import contextlib
+    import importlib.util
+    import signal
+
+    from siimdet.errors import MissingExtra, UserError
+    from siimdet.serve.loopback import is_loopback
+
+    if importlib.util.find_spec("pynetdicom") is None:
+        raise MissingExtra("pynetdicom", "pacs")
+    from siimdet.serve.receive import Receiver
+
+    if not calling and not is_loopback(host):
+        raise UserError("receive", "--host", found=f"{host} without --calling", expected="the titles that may send")
+    ends = (signal.SIGTERM, signal.SIGINT)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before there are other threads, which then block them, too
+    with contextlib.closing(Receiver(out, host, port, title=ae_title, callers=calling or ())) as receiver:
+        say(f"siimdet receives as {ae_title} on {host}:{receiver.port}")
+        signal.sigwait(ends)

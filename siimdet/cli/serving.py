@@ -50,9 +50,10 @@ def serve(
     from siimdet.inference.device import pick_device
     from siimdet.serve.app import make_app
     from siimdet.serve.audit import Audit
-    from siimdet.serve.guard import Limits, is_loopback
+    from siimdet.serve.guard import Limits
     from siimdet.serve.jobs import Jobs
     from siimdet.serve.listening import Server, address_of, listen, run
+    from siimdet.serve.loopback import is_loopback
     from siimdet.serve.runtime import Runtime
 
     token = token or os.environ.get(TOKEN) or None

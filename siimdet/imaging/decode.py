@@ -27,6 +27,8 @@ _JPEG_LS = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (80, 81))
 _J2K = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (90, 91, 201, 202, 203))  # 201 on: high throughput
 _JPEG_XL = frozenset(f"1.2.840.10008.1.2.4.{number}" for number in (110, 111, 112))
 _ENCAPSULATED = {_RLE} | _JPEG | _JPEG_LS | _J2K | _JPEG_XL
+SYNTAXES = _NATIVE | _ENCAPSULATED
+"""UIDs of the transfer syntaxes that can be decoded."""
 
 _FIELD = "PixelData (7FE0,0010)"
 
@@ -49,7 +51,7 @@ class FrameFormat:
 
 def is_supported(syntax: str) -> bool:
     """Whether `decode_frame` knows a transfer syntax UID."""
-    return syntax in _NATIVE or syntax in _ENCAPSULATED
+    return syntax in SYNTAXES
 
 
 def is_encapsulated(syntax: str) -> bool:

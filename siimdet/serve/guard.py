@@ -4,7 +4,6 @@ import hashlib
 import hmac
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from ipaddress import ip_address
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import JSONResponse, RedirectResponse, Response
@@ -128,14 +127,6 @@ class Guard:
 def too_large(limits: Limits) -> str:
     """Why a request is refused."""
     return f"a request has at most {limits.request_bytes >> 20} MiB"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address reaches this machine alone."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _name(host: str) -> str | None:

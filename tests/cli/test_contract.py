@@ -45,6 +45,7 @@ OPTIONS = {
     "dicom-results": {
         *("predictions", "--raw", "--out", "--dataset", "--threshold", "--model", "--allow-failures"),
     },
+    "receive": {"--out", "--port", "--host", "--ae-title", "--calling"},
     "serve": {
         *("--detector", "--study", "--coupling", "--host", "--port", "--token", "--keep-for", "--queue", "--max-mb"),
         *("--per-minute", "--audit", "--pacs", "--pacs-interval", "--pacs-days", "--pacs-state", "--device"),
@@ -104,6 +105,10 @@ def test_help_imports_nothing_heavy():
         (
             ["serve", "--detector", "a", "b", "--study", "c"],
             ["serve", "--detector", "a", "--detector", "b", "--study", "c"],
+        ),
+        (
+            ["receive", "--calling", "a", "b", "--out", "c"],
+            ["receive", "--calling", "a", "--calling", "b", "--out", "c"],
         ),
         (["pseudo-label", "--boxes", "a", "config"], ["pseudo-label", "--boxes", "a", "config"]),
         (["fuse", "--weights", "1", "2", "a", "b"], ["fuse", "--weights", "1", "--weights", "2", "a", "b"]),

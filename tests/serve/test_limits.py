@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse
 
 from siimdet.serve.app import STATIC
-from siimdet.serve.guard import Guard, Limits, is_loopback
+from siimdet.serve.guard import Guard, Limits
+from siimdet.serve.loopback import is_loopback
 from siimdet.serve.rate import Rate
 
 FORM = {"Content-Type": "multipart/form-data; boundary=x"}
