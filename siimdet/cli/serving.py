@@ -39,7 +39,9 @@ def serve(
     ),
     pacs: Annotated[str | None, typer.Option(help="DICOMweb address of an archive to watch for new CR and DX.")] = None,
     pacs_interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at the archive.")] = 30,
-    pacs_days: Annotated[int | None, typer.Option(min=0, help="Days that a study's date may be past.")] = None,
+    pacs_days: Annotated[
+        int | None, typer.Option(min=0, max=36500, help="Days that a study's date may be past.")
+    ] = None,
     pacs_state: Annotated[Path | None, typer.Option(help="File that knows which studies are done.")] = None,
     device: DeviceOption = DeviceChoice.AUTO,
 ) -> None:
@@ -73,12 +75,19 @@ def serve(
         hosts = frozenset(("localhost", "127.0.0.1", "::1", host)) if is_loopback(host) else None
         app = make_app(jobs, limits=limits, token=token, hosts=hosts)
         address = address_of(host, listening)
+        watch = None
         if watched is not None:
             from siimdet.serve.pacs import Watch
 
             watch = Watch(*watched, jobs, interval=pacs_interval, days=pacs_days, limits=limits)
             stack.enter_context(contextlib.closing(watch)).start()
-        run(Server(app, jobs.stop), listening, ready=lambda: say(f"siimdet listens on {address}"))
+
+        def end() -> None:
+            if watch is not None:
+                watch.stop()
+            jobs.stop()
+
+        run(Server(app, end), listening, ready=lambda: say(f"siimdet listens on {address}"))
 
 
 def _require(extra: str) -> None:

@@ -149,6 +149,13 @@ class Jobs:
                 self.metrics.ended("cancelled", 0.0)
             self._end(job, "cancelled")
 
+    def forget(self, job: Job) -> None:
+        """Delete a job's result and files before they expire."""
+        with self._changed:
+            self.cancel(job)
+            job.expires = 0.0
+            self._sweep()
+
     def stop(self) -> None:
         """Take no more, and cancel what waits or runs."""
         with self._changed:

@@ -15,7 +15,7 @@ BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 class Metrics:
     """Studies by outcome, and a histogram of the seconds that the models took for each.
 
-    `pacs_up` is whether a watched archive answers, None without one.
+    `pacs_up` is whether the last look at a watched archive ended well, None without one.
     """
 
     pacs_up: bool | None = None

@@ -40,6 +40,10 @@ _ID = 16  # hexadecimal digits
 _DECODABLE = "an image that can be decoded within the limits of memory and time"
 
 
+class TooCostly(ImageError):
+    """An image whose decoding took more memory or time than it may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
     """A file of a study, decoded: its bytes at `path`, its grey pixels of `size` at `image`.
@@ -72,7 +76,7 @@ def kind_of(head: bytes) -> Kind | None:
 def receive(folder: Path, data: bytes, kind: Kind, limits: DecodeLimits = LIMITS) -> Upload:
     """Keep the bytes of a file in a folder, and its grey image beside them, as `convert` would make it.
 
-    Raises: ImageError with the reason of a file that cannot be read, or that takes too much memory or time.
+    Raises: ImageError with the reason of a file that cannot be read; TooCostly.
     """
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"{digest[:_ID]}.{kind}"
@@ -113,8 +117,9 @@ def _decode(path: Path, kind: Kind, limits: DecodeLimits) -> ImageSize:
         child.close()
     if isinstance(answer, tuple):
         return ImageSize(*answer)
-    reason = answer or {"field": "file", "found": "one that takes too much memory or time", "expected": _DECODABLE}
-    raise ImageError("upload", **reason)
+    if answer is None:
+        raise TooCostly("upload", "file", found="one that takes too much memory or time", expected=_DECODABLE)
+    raise ImageError("upload", **answer)
 
 
 def _decode_child(path: Path, kind: Kind, limits: DecodeLimits, pipe: Connection) -> None:

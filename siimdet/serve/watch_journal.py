@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,18 +13,38 @@ Ended = Literal["stored", "refused", "failed"]
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS studies (
-    archive TEXT NOT NULL, study TEXT NOT NULL,
-    state TEXT NOT NULL, attempts INTEGER NOT NULL, changed REAL NOT NULL, reason TEXT NOT NULL,
+    archive TEXT NOT NULL, study TEXT NOT NULL, state TEXT NOT NULL, instances INTEGER NOT NULL,
+    attempts INTEGER NOT NULL, changed REAL NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (archive, study))
 """
 _STUDY = "archive = ? AND study = ?"
+_BEGIN = """
+INSERT INTO studies VALUES (?, ?, 'open', ?, 1, ?, '')
+ON CONFLICT DO UPDATE SET attempts = CASE state WHEN 'open' THEN attempts + 1 ELSE 1 END, state = 'open',
+    instances = excluded.instances, changed = excluded.changed
+RETURNING attempts
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of a study so far, when it had so many instances; `changed` is in seconds of the epoch."""
+
+    state: str
+    instances: int
+    attempts: int
+    changed: float
+
+    def holds(self, instances: int) -> bool:
+        """Whether it needs no further look: it was refused for what it was, and now it may be another."""
+        return self.state in ("stored", "failed") or (self.state == "refused" and self.instances == instances)
 
 
 class WatchJournal:
     """A row for each study of an archive, whatever the models were, in a SQLite file that other archives may share.
 
     SQLite, as several programs may look at it while it is written, and a killed writer leaves it whole. States are
-    `open`, `stored`, `refused` (for what the study is) and `failed` (too often). `changed` is in seconds of the epoch.
+    `open`, `stored`, `refused` (for what the study is) and `failed` (too often).
     """
 
     def __init__(self, path: Path, archive: str) -> None:
@@ -44,24 +65,14 @@ class WatchJournal:
         """Close the file."""
         self._database.close()
 
-    def ended(self) -> set[str]:
-        """The studies that need no further look."""
-        command = "SELECT study FROM studies WHERE archive = ? AND state <> 'open'"
-        rows = self._database.execute(command, (self._archive,))
-        return {study for (study,) in rows}
+    def entries(self) -> dict[str, Entry]:
+        """All studies of the archive that were begun, by UID."""
+        command = "SELECT study, state, instances, attempts, changed FROM studies WHERE archive = ?"
+        return {study: Entry(*row) for study, *row in self._database.execute(command, (self._archive,))}
 
-    def attempts(self, study: str) -> tuple[int, float]:
-        """How often a study was begun that has not ended, and when last."""
-        command = f"SELECT attempts, changed FROM studies WHERE {_STUDY}"
-        return self._database.execute(command, (self._archive, study)).fetchone() or (0, 0.0)
-
-    def begin(self, study: str) -> int:
+    def begin(self, study: str, instances: int) -> int:
         """Count an attempt, before it is made: what takes the server down is counted, too. Returns how many now."""
-        (attempts,) = self._database.execute(
-            "INSERT INTO studies VALUES (?, ?, 'open', 1, ?, '') "
-            "ON CONFLICT DO UPDATE SET attempts = attempts + 1, changed = excluded.changed RETURNING attempts",
-            (self._archive, study, time.time()),
-        ).fetchone()
+        (attempts,) = self._database.execute(_BEGIN, (self._archive, study, instances, time.time())).fetchone()
         return attempts
 
     def take_back(self, study: str) -> None:

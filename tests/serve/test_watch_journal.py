@@ -7,32 +7,50 @@ from contextlib import closing
 import pytest
 
 from siimdet.errors import UserError
-from siimdet.serve.watch_journal import WatchJournal, default_state
+from siimdet.serve.watch_journal import Entry, WatchJournal, default_state
 
 HERE, THERE = "http://here/dicom-web", "http://there/dicom-web"
 
 
 def test_what_has_ended_is_known_to_the_next_start_and_to_no_other_archive(tmp_path):
     with closing(WatchJournal(tmp_path / "new" / "state", HERE)) as journal:
-        assert [journal.begin("1"), journal.begin("2"), journal.begin("2"), journal.begin("3")] == [1, 1, 2, 1]
+        begun = [journal.begin("1", 2), journal.begin("2", 1), journal.begin("2", 1), journal.begin("3", 4)]
+        assert begun == [1, 1, 2, 1]
         journal.end("1", "stored")
         journal.put_off("2", "HTTP 500")
         journal.end("3", "refused", "why")
     with closing(WatchJournal(tmp_path / "new" / "state", HERE)) as journal:
-        assert journal.ended() == {"1", "3"}
-        assert [journal.attempts(study)[0] for study in "24"] == [2, 0]
+        found = {study: (each.state, each.instances, each.attempts) for study, each in journal.entries().items()}
+        assert found == {"1": ("stored", 2, 1), "2": ("open", 1, 2), "3": ("refused", 4, 1)}
     with closing(WatchJournal(tmp_path / "new" / "state", THERE)) as journal:
-        assert journal.ended() == set()
-        assert journal.begin("1") == 1
+        assert journal.entries() == {}
+        assert journal.begin("1", 1) == 1
 
 
-def test_an_attempt_that_is_taken_back_does_not_count(tmp_path):
+@pytest.mark.parametrize(
+    ("state", "instances", "holds"),
+    [
+        ("stored", 2, True),
+        ("stored", 9, True),
+        ("failed", 9, True),
+        ("refused", 2, True),
+        ("refused", 3, False),
+        ("open", 2, False),
+    ],
+)
+def test_what_was_refused_is_looked_at_again_once_it_has_other_images(state, instances, holds):
+    assert Entry(state, 2, 1, 0.0).holds(instances) == holds
+
+
+def test_attempts_count_from_one_after_a_refusal_and_not_where_they_are_taken_back(tmp_path):
     with closing(WatchJournal(tmp_path / "state", HERE)) as journal:
-        journal.begin("1")
-        journal.begin("1")
+        journal.begin("1", 1)
+        journal.begin("1", 1)
         journal.take_back("1")
-        assert journal.attempts("1")[0] == 1
-        assert journal.begin("1") == 2
+        assert journal.begin("1", 1) == 2
+        journal.end("1", "refused", "why")
+        assert journal.begin("1", 2) == 1
+        assert journal.entries()["1"].state == "open"
 
 
 def test_the_file_is_its_users_alone(tmp_path):

@@ -26,6 +26,7 @@ ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 """In a network of its own: this version of Orthanc listens on every address of its machine."""
 CLONE_NEWNET = 0x40000000
 STORE = b"POST /dicom-web/studies"
+STATUSES, EMPTY = {"full": b"500 No", "lost": b"200 OK"}, b"Content-Length: 0\r\nConnection: close\r\n"
 
 
 def wait_for(holds: Callable[[], object], seconds: float = 60) -> None:
@@ -87,8 +88,8 @@ class Relay:
     - open: all goes through;
     - hold: what would store goes nowhere, and `held` tells that it came;
     - deaf: what stores goes through, its answer does not;
-    - full: what would store is answered with 500;
-    - gone: what would store ends its connection.
+    - full: what would store is answered with 500, lost: with 200, and goes nowhere;
+    - gone: what would store ends its connection, down: anything does, dying: first the one, then the other.
 
     `stores` counts what would store.
     """
@@ -124,16 +125,21 @@ class Relay:
             try:
                 self._server.enter()
                 with socket.create_connection(("127.0.0.1", self._server.port)) as server:
-                    threading.Thread(target=self._answer, args=(server, client), daemon=True).start()
+                    deaf = threading.Event()
+                    threading.Thread(target=self._answer, args=(server, client, deaf), daemon=True).start()
                     while data := client.recv(1 << 16):
                         if data.startswith(STORE):
                             self.stores += 1
                             self.held.set()
-                        if data.startswith(STORE) and self.mode == "gone":
+                            if self.mode == "deaf":
+                                deaf.set()
+                        if data.startswith(STORE) and self.mode == "dying":
+                            self.mode = "down"
+                        if self.mode == "down" or (data.startswith(STORE) and self.mode == "gone"):
                             return
-                        if data.startswith(STORE) and self.mode == "full":
-                            client.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                        if not (data.startswith(STORE) and self.mode in ("hold", "full")):
+                        if data.startswith(STORE) and self.mode in STATUSES:
+                            client.sendall(b"HTTP/1.1 %s\r\n%s\r\n" % (STATUSES[self.mode], EMPTY))
+                        if not (data.startswith(STORE) and self.mode in ("hold", *STATUSES)):
                             server.sendall(data)
                             continue
                         while client.recv(1 << 16):  # until the one who stores is gone
@@ -143,10 +149,10 @@ class Relay:
             finally:
                 self._clients.discard(client)
 
-    def _answer(self, server: socket.socket, client: socket.socket) -> None:
+    def _answer(self, server: socket.socket, client: socket.socket, deaf: threading.Event) -> None:
         try:
             while data := server.recv(1 << 16):
-                if self.mode != "deaf" or not self.held.is_set():
+                if not deaf.is_set():
                     client.sendall(data)
             client.shutdown(socket.SHUT_RDWR)
         except OSError:

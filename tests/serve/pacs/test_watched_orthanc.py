@@ -121,7 +121,7 @@ def test_killed_while_it_stores_it_stores_once_after_the_next_start(watch, archi
     server = watch()
     assert archive.relay.held.wait(60)
     if mode == "deaf":  # the archive has all of it, and nobody has heard so
-        eventually(lambda: all_results(archive))
+        eventually(lambda: archive.results(STUDY) == RESULTS)
     server.process.send_signal(signal.SIGKILL)
     server.process.wait()
     archive.relay.mode = "open"
@@ -132,15 +132,6 @@ def test_killed_while_it_stores_it_stores_once_after_the_next_start(watch, archi
     time.sleep(3 * INTERVAL)
     assert archive.results(STUDY) == RESULTS
     assert ("its results were there" in again.log.read_text()) == (mode == "deaf")
-
-
-def all_results(archive):
-    """Asks past the relay that answers nobody."""
-    mode, archive.relay.mode = archive.relay.mode, "open"
-    try:
-        return archive.results(STUDY) == RESULTS
-    finally:
-        archive.relay.mode = mode
 
 
 @pytest.mark.parametrize("seconds", [2, pytest.param(60, marks=pytest.mark.slow)], ids=["a moment", "a minute"])
