@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from siimdet.core.types import ImageSize
-from siimdet.imaging.dicom import read_radiograph
 from siimdet.imaging.grayscale import Scaling, to_grey
-from siimdet.imaging.png import read_grey
 from siimdet.imaging.radiograph import Radiograph
+from siimdet.imaging.raw import read_raw
 
 COPIES = (".png", ".jpg", ".jpeg")
 """Suffixes of copies, whose grey levels stay as they are if they have 8 bits."""
@@ -55,25 +54,19 @@ class RawImage:
 
 
 def load_image(path: Path, grey: Grey) -> RawImage:
-    """Read a DICOM file or a copy (PNG, JPEG) of 16 bits with the grey pipeline, one of 8 bits as it is.
-
-    What a copy of 16 bits holds is often a detector's 12: as it is it would be all but black.
-    """
+    """Read a DICOM file or a copy (PNG, JPEG) of 16 bits with the grey pipeline, one of 8 bits as it is."""
     is_dicom = path.suffix.lower() not in (*COPIES, *OTHERS)
-    if is_dicom:
-        radiograph = read_radiograph(path, voi=grey.voi)
-    elif (pixels := read_grey(path)).dtype == np.uint16:
-        radiograph = Radiograph.plain(pixels)
-    else:
+    image = read_raw(path, is_dicom=is_dicom, voi=grey.voi)
+    if not isinstance(image, Radiograph):
         columns = {"bits": "8", "photometric": ""}
-        return RawImage(at_depth(pixels, grey.bit_depth), "", is_dicom=False, columns=columns)
+        return RawImage(at_depth(image, grey.bit_depth), "", is_dicom=False, columns=columns)
     return RawImage(
-        to_grey(radiograph, bit_depth=grey.bit_depth, scaling=grey.scaling),
-        radiograph.patient_id,
+        to_grey(image, bit_depth=grey.bit_depth, scaling=grey.scaling),
+        image.patient_id,
         is_dicom=is_dicom,
-        study_id=radiograph.study_uid,
-        columns={"bits": str(radiograph.bits_stored), "photometric": radiograph.photometric},
-        scaled_otherwise=grey.scaling == "window" and radiograph.voi is None,
+        study_id=image.study_uid,
+        columns={"bits": str(image.bits_stored), "photometric": image.photometric},
+        scaled_otherwise=grey.scaling == "window" and image.voi is None,
     )
 
 

@@ -174,9 +174,14 @@ def _with_logits(network: Classifier) -> Classifier:
     return own
 
 
+def can_explain() -> bool:
+    """Whether the package that makes heat maps is installed."""
+    return importlib.util.find_spec("pytorch_grad_cam") is not None
+
+
 def _open_grad_cam() -> tuple[Any, Any]:
     """GradCAM and the target of a class. Raises: MissingExtra if the package is not installed."""
-    if importlib.util.find_spec("pytorch_grad_cam") is None:
+    if not can_explain():
         raise MissingExtra("grad-cam", "explain")
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 import siimdet
 from siimdet.core.labels import STUDY
+from siimdet.inference.explain import can_explain
 from siimdet.serve.guard import Guard, Limits, TooLarge, too_large
 from siimdet.serve.jobs import Jobs
 from siimdet.serve.predict_routes import add_predict_routes
@@ -44,8 +45,9 @@ def make_app(
 def _add_state_routes(app: FastAPI, jobs: Jobs) -> None:
     @app.get("/api/models")
     def models() -> dict[str, Any]:
-        """What is loaded, and what may be asked for; `threshold` is the score of a detector's operating point."""
+        """What is loaded, and what may be asked for: `thresholds` are the least scores of boxes worth a look."""
         named = {**jobs.runtime.detectors, "study": jobs.runtime.study}
+        thresholds = {choice: jobs.runtime.threshold(choice) for choice in jobs.runtime.choices}
         described = [
             {
                 **{"name": name, "kind": each.spec.kind, "classes": each.spec.classes.names},
@@ -53,7 +55,8 @@ def _add_state_routes(app: FastAPI, jobs: Jobs) -> None:
             }
             for name, each in named.items()
         ]
-        return {"choices": jobs.runtime.choices, "models": described, "classes": STUDY.names}
+        asked = {"choices": jobs.runtime.choices, "thresholds": thresholds, "heatmaps": can_explain()}
+        return {**asked, "models": described, "classes": STUDY.names}
 
     @app.get("/healthz")
     def health() -> dict[str, str]:

@@ -6,22 +6,23 @@ from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, urlsplit
 
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from siimdet.serve.rate import Rate
+from siimdet.serve.token_page import token_page
 
 COOKIE = "siimdet-token"
-OPEN_PATHS = ("/healthz",)
+OPEN_PATHS = ("/healthz", "/icon.svg")
 """What needs no token: it tells nothing."""
 
 _READS = ("GET", "HEAD", "OPTIONS")
+_BEARER = {"WWW-Authenticate": "Bearer"}
 _HEADERS = (
     (
         b"content-security-policy",
-        b"default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; style-src 'self' "
-        b"'unsafe-inline'; img-src 'self' data: blob:; connect-src 'self' blob:; font-src 'self'; base-uri 'none'; "
-        b"form-action 'none'; frame-ancestors 'none'",
+        b"default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+        b"img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
@@ -99,16 +100,18 @@ class Guard:
         if scheme.lower() == "bearer" and _equal(given.strip(), self._token):
             return None
         kept = hashlib.sha256(self._token.encode()).hexdigest()
-        if _equal(_cookie(headers.get(b"cookie", "")), kept):
-            return None
         query = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
         if scope["path"] == "/" and _equal(query, self._token):
             # The page's address with the token becomes a cookie, which no script and no other site can use.
             answer = RedirectResponse("./", status_code=303)
             answer.set_cookie(COOKIE, kept, httponly=True, samesite="strict")
             return answer
+        if _equal(_cookie(headers.get(b"cookie", "")), kept):
+            return None
+        if "text/html" in headers.get(b"accept", "") and scope["path"] == "/":
+            return HTMLResponse(token_page(wrong=bool(query)), 401, headers=_BEARER)
         detail = "a token is needed: the header `Authorization: Bearer TOKEN`, or once the address /?token=TOKEN"
-        return _refused(401, detail, {"WWW-Authenticate": "Bearer"})
+        return _refused(401, detail, _BEARER)
 
     def _counted(self, receive: Receive) -> Receive:
         read = 0

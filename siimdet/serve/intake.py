@@ -44,7 +44,7 @@ class Intake:
     async def read(self, request: Request, folder: Path, choices: Sequence[str]) -> tuple[list[Upload], str]:
         """The files of a form, kept in `folder`, and the detector that it asks for, one of `choices`.
 
-        A file that comes twice is one. Raises: HTTPException 408, 413, 415 or 422, with the reason.
+        Raises: HTTPException 408, 413, 415 or 422, with the reason; a file that comes twice is one of them.
         """
         try:
             async with asyncio.timeout(self._limits.seconds):
@@ -55,17 +55,20 @@ class Intake:
             raise HTTPException(408, f"the files took more than {self._limits.seconds:g} s") from None
 
     async def _uploads(self, form: FormData, folder: Path) -> list[Upload]:
-        uploads: dict[str, Upload] = {}
+        uploads: list[Upload] = []
         for number, file in enumerate(form.getlist("files"), start=1):
             if not isinstance(file, UploadFile):
                 raise HTTPException(422, "files: found text, expected files")
             if (file.size or 0) > self._limits.file_bytes:
                 raise HTTPException(413, f"file {number}: a file has at most {self._limits.file_bytes >> 20} MiB")
             upload = await self._upload(await file.read(), folder, number)
-            uploads[upload.image_id] = upload
+            # Left out in silence, it would shift the numbers of the images after it; counted twice, it would weigh so.
+            if (first := _place(upload, uploads)) is not None:
+                raise HTTPException(422, f"file {number}: found the bytes of file {first}, expected every file once")
+            uploads.append(upload)
         if not uploads:
             raise HTTPException(422, "files: found none, expected the images of a study")
-        return list(uploads.values())
+        return uploads
 
     async def _upload(self, data: bytes, folder: Path, number: int) -> Upload:
         kind = kind_of(data[:HEAD])
@@ -76,6 +79,11 @@ class Intake:
                 return await asyncio.to_thread(receive, folder, data, kind)
             except ImageError as error:
                 raise HTTPException(422, f"file {number}: {error.reason}") from None
+
+
+def _place(upload: Upload, uploads: Sequence[Upload]) -> int | None:
+    """Number, from 1, of the upload with the same bytes."""
+    return next((place for place, each in enumerate(uploads, start=1) if each.image_id == upload.image_id), None)
 
 
 def _detector(form: FormData, choices: Sequence[str]) -> str:

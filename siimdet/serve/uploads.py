@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from siimdet.core.types import ImageSize
 from siimdet.errors import ImageError, UserError
-from siimdet.imaging.dicom import read_radiograph
 from siimdet.imaging.grayscale import to_grey
-from siimdet.imaging.png import read_grey, write_png
+from siimdet.imaging.png import write_png
 from siimdet.imaging.radiograph import Radiograph
+from siimdet.imaging.raw import read_raw
 
 Kind = Literal["dicom", "png", "jpeg"]
 
@@ -89,11 +89,8 @@ def grey_image(path: Path, kind: Kind) -> NDArray[np.unsignedinteger]:
 
     Raises: ImageError for a file that cannot be read, or has one grey level.
     """
-    if kind == "dicom":
-        grey = to_grey(read_radiograph(path))
-    else:
-        stored = read_grey(path)
-        grey = to_grey(Radiograph.plain(stored)) if stored.dtype == np.uint16 else stored
+    image = read_raw(path, is_dicom=kind == "dicom")
+    grey = to_grey(image) if isinstance(image, Radiograph) else image
     if grey.min() == grey.max():
         raise ImageError(path, "pixels", found="one grey level", expected="an image of something")
     return grey

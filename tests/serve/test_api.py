@@ -60,8 +60,16 @@ def test_without_waiting_a_study_is_asked_for_until_it_is_done(running, png):
     assert running.ask("DELETE", f"/api/predict/{key}").json() == states[-1]
 
 
-def test_a_file_that_comes_twice_is_one_image(running, png):
-    assert len(running.post(png(5), png(5)).json()["images"]) == 1
+def test_a_file_that_comes_twice_is_refused_by_both_numbers(running, png):
+    answer = running.post(png(5), png(6), png(5))
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": "file 3: found the bytes of file 1, expected every file once"}
+
+
+def test_two_files_of_one_name_are_two_images(running, png):
+    parts = [("files", ("IM0001", png(seed))) for seed in (5, 6)]
+    answer = running.ask("POST", "/api/predict?wait=1", files=parts)
+    assert len({image["id"] for image in answer.json()["images"]}) == 2
 
 
 def test_results_are_files_too(running, radiograph, png):
@@ -106,11 +114,13 @@ def test_what_the_server_says_of_itself(running, png):
     after = running.figures()
     models = running.get("/api/models").json()
     assert models["choices"] == ["fasterrcnn", "yolo", "ensemble"]
+    assert models["thresholds"] == {"fasterrcnn": 0.15, "yolo": 0.15, "ensemble": 0.15}  # no run tells its own
     assert [(each["name"], each["kind"], each["threshold"]) for each in models["models"]] == [
         ("fasterrcnn", "faster_rcnn", None),
         ("yolo", "yolo", None),
         ("study", "classifier", None),
     ]
+    assert models["heatmaps"] is True
     assert all(re.fullmatch(r"[0-9a-f]{64}", model["sha256"]) for model in models["models"])
     assert running.get("/healthz").json() == {"status": "ok"}
     for name in ('siimdet_studies_total{outcome="done"}', "siimdet_study_seconds_count"):

@@ -113,7 +113,18 @@ def test_a_token_opens_by_header_and_by_cookie(serve):
         assert {"HttpOnly", "SameSite=strict"} <= {part.strip() for part in cookie.split(";")}
         assert "s3cret" not in cookie
         assert client.get("/api/models").status_code == 200
+        # A bookmark that holds the token is left at once, with the cookie too.
+        assert client.get("/", params={"token": "s3cret/ü"}).status_code == 303
         assert client.get("/api/models", headers={"Cookie": 'a="; siimdet-token=x'}).status_code == 401
+
+
+def test_a_browser_is_asked_for_the_token_and_a_program_told(serve):
+    server = serve(token="s3cret")
+    asked = server.get("/", headers={"Accept": "text/html,*/*"})
+    assert (asked.status_code, asked.headers["content-type"]) == (401, "text/html; charset=utf-8")
+    assert 'name="token"' in asked.text
+    for path, accept in (("/", "*/*"), ("/api/models", "text/html")):
+        assert "Bearer TOKEN" in server.get(path, headers={"Accept": accept}).json()["detail"]
 
 
 @given(
@@ -141,7 +152,8 @@ def test_every_answer_is_guarded(serve):
         policy = answer.headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "frame-ancestors 'none'" in policy
-        assert "unsafe-eval" not in policy.replace("wasm-unsafe-eval", "")
+        assert "unsafe" not in policy.replace("wasm-unsafe-eval", "")
+        assert [part for part in policy.split("; ") if "blob:" in part or "data:" in part] == ["img-src 'self' blob:"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"
 

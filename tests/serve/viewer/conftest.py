@@ -42,6 +42,8 @@ RUNS = {
     "yolo": ModelSpec("yolo", YOLO, OPACITY, 64, "stretch", 1),
     "study": ModelSpec("classifier", CLASSIFIER, STUDY, 64, "stretch", 1),
 }
+FACTS = {"yolo": {"operating_points": {"opacity": {"threshold": 0.437}}}}
+"""What the trainings would tell: Faster R-CNN has no operating point, and the ensemble has YOLO's."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,13 @@ class Viewer:
         self.page.set_input_files("#files input", [str(path) for path in paths])
         expect(self.at("#viewport")).to_have_attribute("data-state", "shown")
 
-    def run(self, detector: str = "ensemble") -> None:
-        """Run the files, and show boxes of every score."""
+    def run(self, detector: str = "ensemble", *, least: str | None = "0") -> None:
+        """Run the files, and show boxes from a score on; None: from where the page begins."""
         self.at("#detectors label").filter(has_text=NAMES[detector]).click()
         self.page.click("#run")
         expect(self.at("#status")).to_contain_text("Done", timeout=RUN_MS)
-        self.at("#confidence input").fill("0")
+        if least is not None:
+            self.at("#confidence input").fill(least)
 
     def drag(self, dx: float, dy: float, button: str = "left") -> None:
         """Drag from the middle of the radiograph's place."""
@@ -114,7 +117,7 @@ def server(built, tmp_path_factory) -> Iterator[str]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         for name, spec in RUNS.items():
-            save_model(folder / name, spec, build_model(spec).state_dict(), {})
+            save_model(folder / name, spec, build_model(spec).state_dict(), FACTS.get(name, {}))
     detectors = ["--detector", str(folder / "faster_rcnn"), str(folder / "yolo")]
     line = [sys.executable, "-m", "siimdet", "serve", *detectors, "--study", str(folder / "study")]
     limits = ["--port", "0", "--device", "cpu", "--per-minute", "1000"]
@@ -138,22 +141,23 @@ def open_viewer(built, browser: Browser, server: str) -> Iterator[Callable[..., 
 
     `refused` is the number of requests that the test lets the server refuse, each a line on the console.
     """
-    pages, outside, errors, allowed = [], [], [], [0]
+    pages, outside, errors, allowed, ours = [], [], [], [0], ["blob:"]
 
-    def open_(*, width=1280, scheme="dark", refused=0, browser=browser) -> Viewer:
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    def open_(*, address=server, width=1280, scheme="dark", touch=False, refused=0, browser=browser) -> Viewer:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme, has_touch=touch)
         page.on("request", lambda request: outside.append(request.url))
         page.on("console", lambda line: errors.append(line.text) if line.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(server)
+        page.goto(address)
         pages.append(page)
+        ours.append(address.partition("?")[0])
         allowed[0] += refused
         return Viewer(page)
 
     yield open_
     for page in pages:
         page.close()
-    assert [url for url in outside if not url.startswith((server, "blob:"))] == []
+    assert [url for url in outside if not url.startswith(tuple(ours))] == []
     refusals = [text for text in errors if text.startswith("Failed to load resource")]
     assert [text for text in errors if text not in refusals] == []
     assert len(refusals) == allowed[0]

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from siimdet.serve.app import STATIC
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
 NAME_OF_FOCUS = """() => {
@@ -70,6 +72,45 @@ def barriers(page: Page, axe: str) -> list[str]:
     page.evaluate(axe)
     found = page.evaluate("() => axe.run().then(({ violations }) => violations)")
     return [f"{each['id']}: {each['nodes'][0]['html']}" for each in found if each["impact"] in ("serious", "critical")]
+
+
+def test_a_reader_gives_the_token_once(open_viewer, serve, radiograph, axe):
+    address = serve(token="s3cret/ü", static=STATIC).address
+    viewer = open_viewer(address=address, refused=2)
+    assert barriers(viewer.page, axe) == []
+    token, told = viewer.page.get_by_label("Token"), viewer.page.get_by_role("alert")
+    expect(told).to_have_text("This server asks for a token.")
+    expect(token).to_be_focused()
+    token.fill("wrong")
+    token.press("Enter")
+    expect(told).to_have_text("This is not the server's token.")
+    token.fill("s3cret/ü")
+    token.press("Enter")
+    viewer.show(radiograph)
+    assert viewer.page.url == f"{address}/"  # the token does not stay in the address
+    viewer.run()
+    assert viewer.saved("json")[1]
+    viewer.page.reload()
+    viewer.show(radiograph)
+    assert "s3cret" not in str(viewer.page.context.cookies()) + viewer.page.evaluate("document.cookie")
+
+
+def test_a_page_whose_token_is_gone_says_so(open_viewer, serve, radiograph):
+    address = serve(token="s3cret", static=STATIC).address
+    viewer = open_viewer(address=f"{address}/?token=s3cret", refused=1)
+    viewer.show(radiograph)
+    viewer.page.context.clear_cookies()
+    viewer.page.click("#run")
+    expect(viewer.at("#refusal")).to_contain_text("A token is needed")
+
+
+def test_an_empty_page_says_what_to_do(open_viewer):
+    for width in (1280, 390):
+        viewer = open_viewer(width=width)
+        viewer.page.wait_for_selector("#viewport canvas")
+        on_top = "at => document.elementFromPoint(at.x + at.width / 2, at.y + at.height / 2).id"
+        assert viewer.page.evaluate(on_top, viewer.at("#viewport").bounding_box()) == "empty"
+        assert viewer.at("#run").bounding_box()["y"] < 900
 
 
 @pytest.mark.real_data

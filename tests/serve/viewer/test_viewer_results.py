@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import sys
 
 import numpy as np
 import pydicom
@@ -12,8 +13,11 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from siimdet.core.labels import STUDY
+from siimdet.serve.app import STATIC
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+NAMES = {"fasterrcnn": "Faster R-CNN", "yolo": "YOLO", "ensemble": "Ensemble"}
 
 
 @pytest.mark.real_data
@@ -45,6 +49,21 @@ def test_a_jpeg_is_run_and_has_no_report(open_viewer, jpeg):
     viewer.run()
     viewer.page.click("[data-save=dcm]")
     expect(viewer.at("#refusal")).to_contain_text("DICOM")
+
+
+@pytest.mark.parametrize(("detector", "begin"), [("fasterrcnn", "0.15"), ("yolo", "0.44"), ("ensemble", "0.44")])
+def test_the_slider_begins_where_the_report_does(open_viewer, radiograph, detector, begin):
+    viewer = open_viewer()
+    viewer.show(radiograph)
+    viewer.run(detector, least=None)
+    expect(viewer.at("#confidence output")).to_have_text(begin)
+    expect(viewer.at("#start")).to_contain_text(f"Begins at {begin}")
+    told = [row for row in viewer.rows.all_inner_texts() if row.startswith(NAMES[detector])]
+    viewer.at("#confidence input").fill("0")  # which shows more, and leaves the report as it is
+    report = pydicom.dcmread(io.BytesIO(viewer.saved("dcm")[1]))
+    assert report.to_json().count('"POLYLINE"') == len(told)
+    # Every score of this Faster R-CNN is above the usual threshold.
+    assert (viewer.rows.count() > len(told)) == (detector != "fasterrcnn")
 
 
 def test_slider_and_switches_work_without_a_request(open_viewer, radiograph):
@@ -82,7 +101,7 @@ def test_a_heat_map_lies_over_the_image(open_viewer, radiograph):
     for name in STUDY.names[:2]:
         viewer.at("#heat-class").select_option(name)
         viewer.at("#heat-on").check()
-        expect(drawn).to_have_count(1)
+        expect(drawn).to_have_count(1, timeout=60_000)  # the server loads the package with the first
         viewer.page.wait_for_timeout(300)
         seen.append(viewer.greys())
         viewer.at("#heat-on").uncheck()
@@ -105,6 +124,7 @@ def test_results_are_saved(open_viewer, radiograph):
     assert (written[-30:, :200] > 200).sum() > 100 > (seen[-30:, :200] > 200).sum()
     answer = json.loads(viewer.saved("json")[1])
     assert name == f"{answer['images'][0]['id']}.png"
+    assert viewer.saved("csv")[0] == f"{answer['images'][0]['id']}.csv"
     assert tuple(answer["study"]) == STUDY.names
     assert next(csv.reader(io.StringIO(viewer.saved("csv")[1].decode()))) == ["id", "PredictionString"]
     report = pydicom.dcmread(io.BytesIO(viewer.saved("dcm")[1]))
@@ -124,6 +144,30 @@ def test_a_refused_file_is_told_in_words(open_viewer, radiograph, tmp_path):
     viewer.show(radiograph)
     expect(viewer.at("#refusal")).to_be_empty()
     viewer.run()
+
+
+def test_files_that_are_the_same_are_named(open_viewer, radiograph, rectangle, tmp_path):
+    viewer = open_viewer(refused=1)
+    copy = tmp_path / "copy.dcm"
+    copy.write_bytes(radiograph.read_bytes())
+    viewer.show(radiograph, rectangle[0], copy)
+    viewer.page.click("#run")
+    expect(viewer.at("#refusal")).to_have_text(
+        "File 3 (copy.dcm): found the bytes of file 1 (phantom.dcm), expected every file once."
+    )
+    viewer.show(radiograph, rectangle[0])
+    viewer.run()
+
+
+def test_without_the_extra_no_heat_map_is_offered(open_viewer, serve, radiograph, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pytorch_grad_cam", None)
+    viewer = open_viewer(address=serve(static=STATIC).address)
+    viewer.show(radiograph)
+    viewer.run()
+    expect(viewer.at("#classes")).to_be_visible()
+    expect(viewer.at("#heat")).to_be_hidden()
+    viewer.page.keyboard.press("h")
+    expect(viewer.at("#refusal")).to_be_empty()
 
 
 def test_a_study_of_two_files_is_dropped(open_viewer, radiograph, rectangle):

@@ -7,6 +7,12 @@ from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
+OVERLAPS = """() => {
+    const rooms = [...document.querySelectorAll('#overlay text:not(.left-out)')].map((text) => text.getBBox());
+    const over = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+    return rooms.flatMap((a, at) => rooms.slice(at + 1).filter((b) => over(a, b)));
+}"""
+
 
 def test_drags_change_window_and_zoom(open_viewer, radiograph):
     viewer = open_viewer()
@@ -30,6 +36,43 @@ def test_drags_change_window_and_zoom(open_viewer, radiograph):
     expect(reading).to_contain_text("zoom 2.72x")  # e
     viewer.page.click("[data-action=zoom-out]")
     expect(reading).to_contain_text("zoom 2.17x")  # e / 1.25
+
+
+def test_two_fingers_zoom_and_pan(open_viewer, rectangle):
+    path, edges = rectangle
+    viewer = open_viewer(width=390, touch=True)
+    viewer.show(path)
+    box = viewer.at("#viewport").bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    left, top, width, height = placed(edges, edges, viewer.greys())
+    assert width / height == pytest.approx(140 / 90, abs=0.05)  # not stretched by the place's change of size
+    touch = viewer.page.context.new_cdp_session(viewer.page)
+
+    def send(kind, *points):
+        fingers = [{"x": at[0], "y": at[1], "id": number} for number, at in enumerate(points)]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": fingers})
+
+    # The fingers part from 80 to 120 pixels, and their middle goes 10 to the right.
+    send("touchStart", (x - 40, y), (x + 40, y))
+    for part in (0.25, 0.5, 0.75, 1):
+        send("touchMove", (x - 40 - 10 * part, y), (x + 40 + 30 * part, y))
+    send("touchEnd")
+    expect(viewer.at("#reading")).to_contain_text("zoom 1.50x")
+    viewer.page.wait_for_timeout(200)
+    across, down = box["width"] / 2, box["height"] / 2
+    expected = (across + 10 + 1.5 * (left - across), down + 1.5 * (top - down), 1.5 * width, 1.5 * height)
+    assert placed(edges, edges, viewer.greys()) == pytest.approx(expected, abs=3)
+    assert viewer.page.evaluate("[window.visualViewport.scale, window.scrollY]") == [1, 0]
+
+
+@pytest.mark.real_data
+def test_compressed_files_are_drawn_within_the_policy(open_viewer, shared_data):
+    viewer = open_viewer()
+    for name in ("RG3_J2KR", "RG3_JLSL", "RG3_JPLL", "RG3_JPLY", "RG3_RLE"):
+        viewer.show(shared_data / "dicom" / "wg04" / f"{name}.dcm")
+        expect(viewer.at("#reading")).to_contain_text("1760 x 1760 px")
+        viewer.page.wait_for_timeout(300)
+        assert viewer.greys().std() > 30
 
 
 @pytest.mark.parametrize("renderer", ["browser", "without_webgl"])
@@ -83,10 +126,22 @@ def test_a_picture_is_not_turned_by_exif(open_viewer, tmp_path):
     expect(viewer.at("#reading")).to_contain_text("120 x 40 px")
 
 
+def test_no_score_lies_on_another(open_viewer, radiograph):
+    viewer = open_viewer(width=390)
+    viewer.show(radiograph)
+    viewer.run()
+    assert viewer.at("#overlay text.left-out").count() > 0
+    assert viewer.page.evaluate(OVERLAPS) == []
+    viewer.rows.last.focus()
+    expect(viewer.at("#overlay .marked text:not(.left-out)")).to_have_count(1)
+    assert viewer.page.evaluate(OVERLAPS) == []
+
+
 def test_table_and_boxes_mark_each_other(open_viewer, radiograph):
     viewer = open_viewer()
     viewer.show(radiograph)
     viewer.run()
+    viewer.page.mouse.move(0, 0)  # away from rows that scroll under it
     rows, marked = viewer.rows, viewer.at("#overlay g.marked")
     last = rows.count() - 1
     rows.first.focus()

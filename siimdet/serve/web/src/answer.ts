@@ -27,8 +27,11 @@ export interface StudyResult {
 
 export const CLASSES: readonly StudyClass[] = ['negative', 'typical', 'indeterminate', 'atypical'];
 
+/** All detectors fused. */
+export const ENSEMBLE = 'ensemble';
+
 const DETECTORS: Record<string, string> = {
-  fasterrcnn: 'Faster R-CNN', retinanet: 'RetinaNet', fcos: 'FCOS', yolo: 'YOLO', ensemble: 'Ensemble',
+  fasterrcnn: 'Faster R-CNN', retinanet: 'RetinaNet', fcos: 'FCOS', yolo: 'YOLO', [ENSEMBLE]: 'Ensemble',
 };
 
 export function detectorName(detector: string): string {

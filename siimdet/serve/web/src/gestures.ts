@@ -36,9 +36,13 @@ export function followGestures(place: HTMLElement, radiograph: Radiograph): void
     if (held.size === 2) pinch(radiograph, before, now, otherThan(held, event.pointerId));
     else if (held.size === 1) drag(radiograph, gesture, { x: now.x - before.x, y: now.y - before.y }, start);
   });
-  for (const type of ['pointerup', 'pointercancel', 'lostpointercapture'] as const) {
+  for (const type of ['pointerup', 'pointercancel'] as const) {
     place.addEventListener(type, (event) => held.delete(event.pointerId));
   }
+  place.addEventListener('lostpointercapture', (event) => {
+    // A finger is captured by what lies under it until the place captures it: that loss ends nothing.
+    if (event.target === place) held.delete(event.pointerId);
+  });
   place.addEventListener('contextmenu', (event) => event.preventDefault());
   place.addEventListener('wheel', (event) => {
     event.preventDefault();

@@ -2,6 +2,7 @@
 
 import { CLASSES, className, topClass } from './answer';
 import { refuse } from './messages';
+import { hasHeatMaps } from './models';
 import type { Overlay } from './overlay';
 import { element } from './page';
 import { fetchBlob, RUNS } from './requests';
@@ -11,7 +12,6 @@ export function startHeatMap(overlay: Overlay): void {
   const on = element<HTMLInputElement>('heat-on'), chosen = element<HTMLSelectElement>('heat-class');
   chosen.replaceChildren(...CLASSES.map((name) => new Option(className(name), name)));
   let url: string | null = null;
-
   let last = 0;
 
   async function draw(): Promise<void> {
@@ -35,7 +35,10 @@ export function startHeatMap(overlay: Overlay): void {
   on.addEventListener('change', () => void draw());
   chosen.addEventListener('change', () => void draw());
   listen((now, before) => {
-    if (now.result && now.result !== before.result) chosen.value = topClass(now.result.study);
+    if (now.result && now.result !== before.result) {
+      element('heat').hidden = !hasHeatMaps();
+      chosen.value = topClass(now.result.study);
+    }
     if (now.result !== before.result || now.shown !== before.shown) void draw();
   });
 }

@@ -47,7 +47,7 @@ function take(files: FileList | null): void {
   if (!files?.length) return;
   refuse('');
   change({ files: [...files], shown: 0, run: null, result: null, chosen: null, pointed: null });
-  say(files.length === 1 ? files[0]!.name : `${files.length} files`);
+  say(`${files.length === 1 ? '1 file' : `${files.length} files`} chosen. Nothing has been sent yet.`);
 }
 
 function list(files: readonly File[]): void {

@@ -60,7 +60,7 @@ export function startKeys(radiograph: Get): void {
 }
 
 function toggleHeat(): void {
-  if (!element('results').hidden) element('heat-on').click();
+  if (!element('results').hidden && !element('heat').hidden) element('heat-on').click();
 }
 
 function typing(target: EventTarget | null): boolean {

@@ -1,15 +1,11 @@
 /** The detectors that the server has, as a choice; and the confidence from which each is worth a look. */
 
-import { detectorName } from './answer';
+import { detectorName, ENSEMBLE } from './answer';
 import { refuse } from './messages';
 import { element } from './page';
 import { fetchModels, type Models } from './requests';
 
-const ENSEMBLE = 'ensemble';
-/** Where a run tells no operating point; the server's reports begin at the same. */
-const USUAL_THRESHOLD = 0.15;
-
-let models: Models = { choices: [], models: [] };
+let models: Models = { choices: [], thresholds: {}, heatmaps: false };
 
 export async function startModels(): Promise<void> {
   try {
@@ -33,6 +29,10 @@ export function chosenDetector(): string | null {
   return element('detectors').querySelector<HTMLInputElement>(':checked')?.value ?? null;
 }
 
+export function hasHeatMaps(): boolean {
+  return models.heatmaps;
+}
+
 export function threshold(detector: string): number {
-  return models.models.find(({ name }) => name === detector)?.threshold ?? USUAL_THRESHOLD;
+  return models.thresholds[detector] ?? 0;
 }

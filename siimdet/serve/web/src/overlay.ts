@@ -1,6 +1,6 @@
 /** Boxes and the heat map over the radiograph, placed anew whenever it is drawn. The table says the same in words. */
 
-import { detectorName, type Box } from './answer';
+import { detectorName, ENSEMBLE, type Box } from './answer';
 import type { Point, Radiograph } from './radiograph';
 import { boxesChanged, change, current, listen, shownBoxes } from './session';
 
@@ -22,7 +22,10 @@ export class Overlay {
     place.append(this.#svg);
     listen((now, before) => {
       if (boxesChanged(now, before)) this.#fill();
-      else if (now.chosen !== before.chosen || now.pointed !== before.pointed) this.#mark();
+      else if (now.chosen !== before.chosen || now.pointed !== before.pointed) {
+        this.#mark();
+        this.#clear();
+      }
     });
   }
 
@@ -44,6 +47,20 @@ export class Overlay {
       label.setAttribute('x', String(box.detector === 'fasterrcnn' ? to.x : from.x));
       label.setAttribute('y', String(box.detector === 'yolo' ? to.y + BELOW : from.y - ABOVE));
     }
+    this.#clear();
+  }
+
+  /** A score that would lie on another is left out: never a marked box's, the ensemble's last of the others. */
+  #clear(): void {
+    const kept: DOMRect[] = [];
+    const order = [...this.#marks].sort((a, b) => rank(b.box) - rank(a.box) || b.box.score - a.box.score);
+    // All sizes are read before anything is written: else every label would be laid out anew.
+    const rooms = order.map(({ label }) => (label as SVGTextElement).getBBox());
+    order.forEach(({ box, label }, index) => {
+      const room = rooms[index]!, free = isMarked(box) || !kept.some((other) => overlap(room, other));
+      label.classList.toggle('left-out', !free);
+      if (free) kept.push(room);
+    });
   }
 
   #fill(): void {
@@ -64,13 +81,26 @@ export class Overlay {
   }
 
   #mark(): void {
-    const { chosen, pointed } = current();
     for (const { box, group, label } of this.#marks) {
-      const marked = box === chosen || box === pointed;
+      const marked = isMarked(box);
       group.classList.toggle('marked', marked);
       label.textContent = `${marked ? `${detectorName(box.detector)} ` : ''}${box.score.toFixed(2)}`;
     }
   }
+}
+
+function isMarked(box: Box): boolean {
+  const { chosen, pointed } = current();
+  return box === chosen || box === pointed;
+}
+
+function rank(box: Box): number {
+  if (isMarked(box)) return 2;
+  return box.detector === ENSEMBLE ? 1 : 0;
+}
+
+function overlap(a: DOMRect, b: DOMRect): boolean {
+  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 }
 
 function area(box: Box): number {

@@ -62,6 +62,7 @@ export class Radiograph {
     layFlat(image);
     image.voiLUT = undefined; // the CPU path would draw by this table alone, and no drag would change it
     this.#range = Math.max(image.maxPixelValue - image.minPixelValue, 1);
+    this.#engine.resize(true, false); // an empty place may have another size than one with an image
     await this.#viewport.setStack([imageId]);
     this.#image = image;
     this.reset();

@@ -16,12 +16,14 @@ export interface RunState extends Partial<StudyResult> {
 export interface Models {
   /** What a run may ask for. */
   choices: string[];
-  models: { name: string; threshold: number | null }[];
+  /** For each choice the least score of its boxes that are worth a look; the report begins there. */
+  thresholds: Record<string, number>;
+  /** Whether heat maps are to be had. */
+  heatmaps: boolean;
 }
 
 export const RUNS = 'api/predict';
 
-const HEADERS = { 'X-Requested-With': 'siimdet' };
 const POLL_MS = 250;
 
 export async function fetchModels(): Promise<Models> {
@@ -32,7 +34,7 @@ export async function startRun(files: readonly File[], detector: string, signal:
   const body = new FormData();
   body.append('detector', detector);
   for (const file of files) body.append('files', file);
-  const response = await ask(RUNS, { method: 'POST', headers: HEADERS, body, signal });
+  const response = await ask(RUNS, { method: 'POST', body, signal });
   return ((await response.json()) as { id: string }).id;
 }
 
@@ -47,7 +49,7 @@ export async function followRun(run: string, tell: (state: RunState) => void, si
 }
 
 export async function cancelRun(run: string): Promise<void> {
-  await ask(`${RUNS}/${run}`, { method: 'DELETE', headers: HEADERS });
+  await ask(`${RUNS}/${run}`, { method: 'DELETE' });
 }
 
 export async function fetchBlob(address: string): Promise<Blob> {

@@ -1,5 +1,6 @@
 /** A run from the button to its result: upload, progress, cancel. */
 
+import { detectorName } from './answer';
 import { refuse, say, sentence } from './messages';
 import { chosenDetector, threshold } from './models';
 import { element } from './page';
@@ -41,7 +42,7 @@ export async function run(): Promise<void> {
   } catch (error) {
     if (running === mine && !signal.aborted) {
       say('');
-      refuse((error as Error).message);
+      refuse(withNames((error as Error).message, files));
     }
   } finally {
     if (running === mine) end();
@@ -60,6 +61,14 @@ export async function cancel(): Promise<void> {
   } catch (error) {
     refuse((error as Error).message);
   }
+}
+
+/** The server counts files, for it keeps no names; the reader knows them by their names. */
+function withNames(reason: string, files: readonly File[]): string {
+  return reason.replace(/\bfile (\d+)/gi, (told, number) => {
+    const name = files[Number(number) - 1]?.name;
+    return name ? `${told} (${name})` : told;
+  });
 }
 
 function end(): void {
@@ -83,10 +92,12 @@ function tell({ state, progress, position }: RunState): void {
 
 function finish(run: string, { state, images, study, detail }: RunState, detector: string): void {
   say('');
-  if (images && images.length !== current().files.length) refuse('A file was chosen twice: choose every file once.');
-  else if (images && study) {
-    const least = threshold(detector);
+  if (images && study) {
+    const least = threshold(detector), start = least.toFixed(2);
     change({ run, result: { images, study }, hidden: new Set(), least, chosen: null, pointed: null });
+    element('start').textContent = `Begins at ${start}, as the DICOM SR does.`;
+    element('saved').textContent = 'PNG holds this view, JSON every box, CSV the boxes of a submission, DICOM SR those of '
+      + `${detectorName(detector)} from ${start} on.`;
     say('Done.');
   } else refuse(sentence(detail ?? `the run is ${state}`));
 }

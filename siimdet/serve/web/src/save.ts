@@ -18,9 +18,11 @@ async function save(format: string, radiograph: Radiograph | null): Promise<void
   const { run, result, shown } = current();
   if (!run || !result) return;
   refuse('');
+  // By the server's id: it names no patient, and tells the results of two studies apart.
+  const name = `${result.images[format === 'png' ? shown : 0]?.id ?? 'study'}.${format}`;
   try {
-    if (format !== 'png') download(await fetchBlob(`${RUNS}/${run}/report.${format}`), `report.${format}`);
-    else if (radiograph?.reading) download(await drawView(radiograph), `${result.images[shown]?.id ?? 'view'}.png`);
+    if (format !== 'png') download(await fetchBlob(`${RUNS}/${run}/report.${format}`), name);
+    else if (radiograph?.reading) download(await drawView(radiograph), name);
     else refuse('There is no image in view.');
   } catch (error) {
     refuse((error as Error).message);

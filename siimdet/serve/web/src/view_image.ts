@@ -40,7 +40,8 @@ function drawBox(context: OffscreenCanvasRenderingContext2D, group: Element): vo
   context.setLineDash(strokeDasharray === 'none' ? [] : strokeDasharray.split(',').map(parseFloat));
   context.strokeRect(...rectangle(outline));
   context.setLineDash([]);
-  const { fontSize, fontWeight, fill, textAnchor } = getComputedStyle(label);
+  const { fontSize, fontWeight, fill, textAnchor, visibility } = getComputedStyle(label);
+  if (visibility === 'hidden') return;
   context.font = `${fontWeight} ${fontSize} sans-serif`;
   context.textAlign = textAnchor as 'start' | 'end';
   write(context, label.textContent ?? '', Number(label.getAttribute('x')), Number(label.getAttribute('y')), fill);
