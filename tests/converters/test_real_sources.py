@@ -27,8 +27,8 @@ def rsna(shared_data, tmp_path_factory) -> ConversionSummary:
 
 
 @pytest.fixture(scope="module")
-def nih(shared_data, tmp_path_factory) -> ConversionSummary:
-    return convert(SOURCES["nih"], shared_data / "nih", tmp_path_factory.mktemp("nih"), present_only=True)
+def nih(converted_nih) -> ConversionSummary:
+    return converted_nih
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ TWICE_IN_NIH = ("00002658_001", "00002658_002")
 
 
 @pytest.fixture(scope="module")
-def nih(shared_data, tmp_path_factory) -> Dataset:
-    return convert(SOURCES["nih"], shared_data / "nih", tmp_path_factory.mktemp("nih"), present_only=True).dataset
+def nih(converted_nih) -> Dataset:
+    return converted_nih.dataset
 
 
 @pytest.fixture(scope="module")
@@ -69,10 +69,20 @@ def test_what_leaks_is_what_trains_here_and_evaluates_there(audited, rsna, nih, 
     assert audited["within"]["same_images"] == []
 
 
-def test_the_list_gives_the_images_and_patients_in_both_directions(shared_data, tmp_path, nih, listed):
-    raw = shared_data / "rsna"
-    rsna = convert(SOURCES["rsna"], raw, tmp_path, present_only=True, image_size=256).dataset
-    (there,), (back,) = audit(rsna, [nih])["against"], audit(nih, [rsna])["against"]
+@pytest.fixture(scope="module")
+def with_list(shared_data, tmp_path_factory) -> Dataset:
+    """RSNA with the list of its NIH images."""
+    out = tmp_path_factory.mktemp("with_list")
+    return convert(SOURCES["rsna"], shared_data / "rsna", out, present_only=True, image_size=256).dataset
+
+
+@pytest.fixture(scope="module")
+def audited_nih(nih, with_list):
+    return audit(nih, [with_list])
+
+
+def test_the_list_gives_the_images_and_patients_in_both_directions(with_list, nih, audited_nih, listed):
+    (there,), (back,) = audit(with_list, [nih])["against"], audited_nih["against"]
     for other, step in ((there, 1), (back, -1)):
         pairs = {(pair["left"], pair["right"])[::step] for pair in other["mapped_images"]}
         assert pairs == set(listed.items())
@@ -84,8 +94,8 @@ def test_the_list_gives_the_images_and_patients_in_both_directions(shared_data, 
 TAKEN_AGAIN = {("00001568_001", "00001568_004"), ("00003426_008", "00003426_015"), ("00009507_001", "00009507_002")}
 
 
-def test_nih_holds_one_image_twice_and_no_pair_of_different_patients(nih):
-    pairs = audit(nih)["within"]["same_images"]
+def test_nih_holds_one_image_twice_and_no_pair_of_different_patients(audited_nih):
+    pairs = audited_nih["within"]["same_images"]
     assert [(pair["left"], pair["right"]) for pair in pairs if pair["identical"]] == [TWICE_IN_NIH]
     assert {(pair["left"], pair["right"]) for pair in pairs if not pair["identical"]} == TAKEN_AGAIN
     assert all(pair["patients"][0] == pair["patients"][1] for pair in pairs)

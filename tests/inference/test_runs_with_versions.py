@@ -5,8 +5,6 @@ And whose rows a run can write.
 
 import importlib.util
 import json
-import multiprocessing
-import socket
 
 import numpy as np
 import pytest
@@ -154,38 +152,17 @@ def test_whose_rows_a_run_can_write_is_told_without_its_weights(detector, tmp_pa
     assert patient_rule(run) == rule
 
 
-def test_two_processes_fuse_what_one_does(dataset, detector, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+def test_two_processes_fuse_what_one_does(dataset, detector, launch, tmp_path):
     found = []
     for processes in (1, 2):
         out = tmp_path / f"{processes}.json"
         options = ("--dataset", dataset.root, "--out", out, "--device", "cpu", "--flip", "--scales", "1", "1.5")
         arguments = [str(each) for each in ("predict", detector, *options)]
-        if processes == 1:
-            assert siimdet(arguments) == 0
-        else:
-            assert in_two_processes(arguments, port) == [0, 0]
+        codes, errors = launch(2, tmp_path, *arguments) if processes == 2 else ([siimdet(arguments)], "")
+        assert codes == [0] * processes, errors
         found.append(read_detections(out, dataset))
     one, two = found
     assert sorted(one) == sorted(two) == [record.image_id for record in dataset.records]
     for image_id, boxes in one.items():
         assert two[image_id].xyxy == pytest.approx(boxes.xyxy, abs=1e-3)
         assert two[image_id].scores == pytest.approx(boxes.scores, abs=1e-5)
-
-
-def in_two_processes(arguments: list[str], port: str) -> list[int | None]:
-    """Exit codes of a command line as torchrun would start it, from a server that has imported torch already."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["siimdet.inference.run"])
-    command = "import os, sys; from siimdet.cli import run; os.environ.update(places); sys.exit(run(arguments))"
-    places = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    children = []
-    for rank in ("0", "1"):
-        values = {"arguments": arguments, "places": places | {"RANK": rank, "LOCAL_RANK": rank}}
-        children.append(context.Process(target=exec, args=(command, values)))
-        children[-1].start()
-    for child in children:
-        child.join(120)
-    return [child.exitcode for child in children]

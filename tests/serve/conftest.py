@@ -1,15 +1,12 @@
 """A server on loopback with small models of random weights, and files to send to it."""
 
 import io
-import os
 import select
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -101,28 +98,33 @@ class Client:
 class Started(Client):
     """A server's process, its address, and its log so far."""
 
-    process: subprocess.Popen
+    process: BaseProcess
     log: Path
 
-    def stop(self) -> int:
+    def stop(self) -> int | None:
         """SIGTERM, and the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=60)
+        self.process.terminate()
+        self.process.join(60)
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.kill()
+        self.process.join()
 
 
 @pytest.fixture(scope="session")
-def start(runs, tmp_path_factory) -> Iterator[Callable[..., Started]]:
+def start(start, runs, tmp_path_factory) -> Iterator[Callable[..., Started]]:
     """Start `siimdet serve` on a free port; `start(OPTION, ...)`."""
     started: list[Started] = []
 
     def start_(*options: str, environment: dict[str, str] | None = None) -> Started:
         log = tmp_path_factory.mktemp("server") / "log.txt"
-        command = [sys.executable, "-m", "siimdet", "serve", *runs.options, "--port", "0", *options]
-        with open(log, "wb") as stream:
-            process = subprocess.Popen(command, stderr=stream, env=os.environ | (environment or {}))
+        log.touch()
+        process = start(["serve", *runs.options, "--port", "0", *options], log, environment)
         until = time.monotonic() + 120
         while "listens on" not in (text := log.read_text()):
-            assert process.poll() is None and time.monotonic() < until, text
+            assert process.is_alive() and time.monotonic() < until, text
             select.select([], [], [], 0.05)
         address = text.split("listens on ")[1].split("\n")[0]
         started.append(Started(address, process, log))
@@ -130,7 +132,7 @@ def start(runs, tmp_path_factory) -> Iterator[Callable[..., Started]]:
 
     yield start_
     for server in started:
-        if server.process.poll() is None:
+        if server.process.is_alive():
             server.stop()
 
 

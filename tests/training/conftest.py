@@ -1,8 +1,5 @@
 """Small data sets that a small network learns in seconds."""
 
-import multiprocessing
-import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,58 +12,6 @@ from siimdet.data.manifest import Dataset, write_dataset
 from siimdet.imaging.png import write_png
 
 SIZE = ImageSize(32, 32)
-_COMMAND = """
-import os, sys
-import torch
-from siimdet.cli import run
-os.environ.update(environment)
-handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-os.dup2(handle, 2)
-sys.stderr = os.fdopen(2, "w", buffering=1)
-torch.set_num_threads(1)
-sys.exit(run(arguments))
-"""
-
-
-@pytest.fixture(scope="session")
-def start() -> Callable[..., multiprocessing.Process]:
-    """Starts a command line in a process of its own: start(arguments, log, environment).
-
-    It comes from a server that has imported torch and computed nothing: a fork of the test process would
-    wait for the threads of its parent's pools.
-    """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["siimdet.training.train"])
-
-    def begin(arguments: list[str], log: Path, environment: dict[str, str] | None = None):
-        values = {"arguments": arguments, "log": str(log), "environment": environment or {}}
-        process = context.Process(target=exec, args=(_COMMAND, values))
-        process.start()
-        return process
-
-    return begin
-
-
-@pytest.fixture
-def launch(start):
-    """Runs a command line as torchrun would, in so many processes: their exit codes and stderr."""
-
-    def together(processes: int, folder: Path, *arguments: object) -> tuple[list[int | None], str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        children = []
-        for rank in range(processes):
-            places = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "MASTER_PORT": port}
-            environment = {name: str(value) for name, value in places.items()} | {"MASTER_ADDR": "127.0.0.1"}
-            children.append(start([str(argument) for argument in arguments], folder / "stderr.txt", environment))
-        for child in children:
-            child.join(280)
-        return [child.exitcode for child in children], (folder / "stderr.txt").read_text()
-
-    return together
-
-
 THREE = LabelSpace("three", ("dark", "left", "COVID-19"))
 
 

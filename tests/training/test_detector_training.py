@@ -140,7 +140,7 @@ def test_two_processes_train_every_family(studies, launch, tmp_path, kind):
         folder = tmp_path / str(processes)
         folder.mkdir()
         given = arguments(folder, kind, studies.root, **settings)
-        codes, errors = launch(processes, folder, *given)
+        codes, errors = launch(2, folder, *given) if processes == 2 else ([run(given)], "")
         assert codes == [0] * processes, errors
         losses[processes] = [entry["train_loss"] for entry in read_journal(folder / "run")]
     tolerance = 0.02 if kind == "faster_rcnn" else 1e-4  # its mean is over regions, of which images have 16 to 20

@@ -1,6 +1,5 @@
 """`siimdet serve --pacs` beside a real Orthanc: results appear once, whatever ends or fails in between."""
 
-import signal
 import sqlite3
 import subprocess
 import time
@@ -31,7 +30,7 @@ def watch(start, archive, tmp_path):
 
     yield watch_
     for server in started:
-        if server.process.poll() is None:
+        if server.process.is_alive():
             assert server.stop() == 0
 
 
@@ -122,8 +121,7 @@ def test_killed_while_it_stores_it_stores_once_after_the_next_start(watch, archi
     assert archive.relay.held.wait(60)
     if mode == "deaf":  # the archive has all of it, and nobody has heard so
         eventually(lambda: archive.results(STUDY) == RESULTS)
-    server.process.send_signal(signal.SIGKILL)
-    server.process.wait()
+    server.kill()
     archive.relay.mode = "open"
     assert states()[STUDY][0] == "open"
     assert archive.results(STUDY) == (RESULTS if mode == "deaf" else [])
