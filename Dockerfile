@@ -36,9 +36,10 @@ COPY --from=wheel /opt/siimdet /opt/siimdet
 # Models are mounted here, or baked in: a folder of runs in this checkout. COPY needs a file that exists.
 ARG MODELS=LICENSE
 COPY --chown=10001:10001 ${MODELS} /models/
-# Everything that is written: uploads, results, what libraries keep. A tmpfs at run time. What must outlive the
-# container, such as the journal of a watched archive, has a volume of its own, which takes its owner from here.
-RUN install -d -o 10001 -g 10001 -m 700 /scratch /state
+# /scratch: uploads, results, what libraries keep. At run time a tmpfs, which is root's and takes the mode from here.
+# /state: what must outlive the container, such as the journal of a watched archive. A named volume takes owner and mode
+# from here.
+RUN install -d -m 1777 /scratch && install -d -o 10001 -g 10001 -m 700 /state
 ENV PATH=/opt/siimdet/bin:/usr/local/bin:/usr/bin:/bin \
     HOME=/scratch \
     TMPDIR=/scratch \

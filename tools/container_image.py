@@ -11,8 +11,11 @@ from pathlib import Path
 from container_root import SPACES, entered, prepare, search_path
 from dockerfile import Instruction, Stage, assignments, expand, parse, read_ignore, sent_below
 
-# What a machine sets to reach its package indexes. An engine hands on the proxies; indexes are its own affair.
-_INDEXES = ("PIP_", "NPM_CONFIG_", "SSL_CERT_", "NODE_EXTRA_CA_CERTS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+# What a machine sets to reach its package indexes, by the beginnings of names. Folders of its own are not in the image.
+_INDEXES = (
+    *("PIP_INDEX_", "PIP_EXTRA_INDEX_", "PIP_CERT", "PIP_TRUSTED_", "NPM_CONFIG_"),
+    *("SSL_CERT_", "NODE_EXTRA_CA_CERTS", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
+)
 
 
 @dataclass
@@ -30,15 +33,9 @@ class Image:
     user: str = "0:0"
     folder: str = "/"
 
-    @property
-    def command(self) -> list[str]:
-        """What is started: ENTRYPOINT and CMD."""
-        return [*self.entry, *self.stage.last("CMD").words()]
-
-    @property
-    def entry(self) -> list[str]:
-        """ENTRYPOINT, which other words than those of CMD can follow."""
-        return self.stage.last("ENTRYPOINT").words()
+    def command(self, words: Sequence[str] = ()) -> list[str]:
+        """What is started: ENTRYPOINT, then `words` if there are any, else CMD."""
+        return [*self.stage.last("ENTRYPOINT").words(), *(words or self.stage.last("CMD").words())]
 
     @property
     def known(self) -> dict[str, str]:

@@ -67,17 +67,28 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    image: Image, models: Path | None, *, env: Mapping[str, str], command: Sequence[str] = (), log: int | None = None
+    image: Image,
+    volumes: Mapping[str, Path],
+    *,
+    env: Mapping[str, str],
+    command: Sequence[str] = (),
+    log: int | None = None,
 ) -> Iterator[Running]:
-    """A container until the block ends. `models` are mounted as /models, `log` gets its output."""
+    """A container until the block ends. `volumes` are folders by where they are mounted, such as `/models:ro`.
+
+    `command` are other words than those of CMD, `log` gets its output.
+    """
     lines = ["ip link set lo up"]
-    if models is not None:
-        lines += [f"mount --bind {shlex.quote(str(models.resolve()))} models", "mount -o remount,bind,ro models"]
-    for volume in image.stage.last("VOLUME").words():
-        lines.append(f"mount -t tmpfs -o noexec,nosuid,nodev,mode=1777 none .{volume}")
+    for mounted, folder in volumes.items():
+        place, _, mode = mounted.partition(":")
+        lines.append(f"mount --bind {shlex.quote(str(folder.resolve()))} .{place}")
+        lines.append(f"mount -o remount,bind,{mode or 'rw'} .{place}")
+    for place in image.stage.last("VOLUME").words():
+        # As --tmpfs: it is root's, and has the mode of the folder below it, whatever mode is asked for.
+        lines.append(f"mount -t tmpfs -o noexec,nosuid,nodev,mode=$(stat -c %a .{place}) none .{place}")
     # By its path, which leads to the mount; this folder was entered when that was the root's own.
     lines.append(f"mount -o remount,bind,ro {shlex.quote(str(image.root))}")
-    inside = image.inside(command or image.command, env)
+    inside = image.inside(image.command(command), env)
     process = subprocess.Popen(entered(image.root, inside, ALONE, lines), stdout=log, stderr=log)
     try:
         yield Running(image, process)
@@ -95,12 +106,15 @@ def main() -> None:
     options = parser.parse_args()
     if reason := missing():
         parser.error(reason)
+    if options.folder.exists() and any(options.folder.iterdir()):
+        parser.error(f"{options.folder} is not empty")
     given = dict(each.split("=", 1) for each in options.build_arg)
     image = build(ROOT, options.folder.resolve(), given)
     if options.models is None and "MODELS" not in given:
         return
+    volumes = {} if options.models is None else {"/models:ro": options.models}
     begin = time.monotonic()
-    with running(image, options.models, env={"SIIMDET_TOKEN": secrets.token_hex()}) as container:
+    with running(image, volumes, env={"SIIMDET_TOKEN": secrets.token_hex()}) as container:
         container.wait()
         print(f"{time.monotonic() - begin:6.1f} s  healthy", flush=True)
         print(f"exit code {container.stop()} after SIGTERM", flush=True)

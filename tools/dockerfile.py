@@ -18,7 +18,7 @@ KNOWN = {
 }
 """Instructions, and the flags that each may have."""
 _FLAG = re.compile(r"--([a-z-]+)(?:=(\S+))?\s+")
-_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ def parse(text: str) -> list[Stage]:
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """`$NAME` and `${NAME}` by their values; unknown ones are empty."""
-    return _VARIABLE.sub(lambda found: variables.get(found[1] or found[2], ""), text)
+    """`$NAME` and `${NAME}` by their values. Raises: KeyError for an unknown one, such as `${NAME:-default}`."""
+    return _VARIABLE.sub(lambda found: variables[found[1] or found[2]], text)
 
 
 def assignments(instruction: Instruction, variables: Mapping[str, str]) -> dict[str, str]:
@@ -91,7 +91,10 @@ def assignments(instruction: Instruction, variables: Mapping[str, str]) -> dict[
 
 
 def read_ignore(text: str) -> list[tuple[re.Pattern[str], bool]]:
-    """The patterns of a .dockerignore, in order, and whether each lets in again what it matches."""
+    """The patterns of a .dockerignore, in order, and whether each lets in again what it matches.
+
+    Raises: ValueError for a pattern of anything but names, `*`, `?` and `**/`.
+    """
     lines = (line.strip() for line in text.splitlines())
     return [(_pattern(line.lstrip("!")), line.startswith("!")) for line in lines if line and not line.startswith("#")]
 
@@ -132,6 +135,8 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _pattern(glob: str) -> re.Pattern[str]:
+    if re.search(r"[\[\\]|\*\*(?!/)", glob):
+        raise ValueError(f".dockerignore: found {glob}, expected names, *, ? and **/")
     parts = re.split(r"(\*\*/|\*|\?)", glob.strip("/"))
     meanings = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(meanings.get(part) or re.escape(part) for part in parts))

@@ -6,7 +6,6 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import yaml
 from dockerfile import Stage, is_sent, parse, read_ignore
 from lock_part import asked_for, names, part_of
 from packaging.requirements import Requirement
@@ -69,6 +68,8 @@ def test_everything_written_goes_to_one_volume(image):
     assert image.last("VOLUME").words() == ["/scratch"]
     assert re.findall(r"\b(HOME|TMPDIR)=(\S+)", env) == [("HOME", "/scratch"), ("TMPDIR", "/scratch")]
     assert image.last("WORKDIR").rest == "/scratch"
+    # A tmpfs on it is root's, whom the image's user is not.
+    assert "install -d -m 1777 /scratch " in image.last("RUN").rest
 
 
 def test_health_is_asked_by_python_where_the_server_listens(image):
@@ -170,12 +171,6 @@ def test_names_and_extras():
         asked_for(project, ("y",))
 
 
-@pytest.fixture(scope="module")
-def compose() -> dict:
-    (text,) = re.findall(r"```yml\n(.*?)```", (ROOT / "docs/container.md").read_text(), re.DOTALL)
-    return yaml.safe_load(text)
-
-
 def test_compose_example_is_locked_down(compose, image):
     service = compose["services"]["siimdet"]
     assert (service["read_only"], service["init"], service["cap_drop"]) == (True, True, ["ALL"])
@@ -184,7 +179,6 @@ def test_compose_example_is_locked_down(compose, image):
     assert service["volumes"] == ["./runs:/models:ro", "state:/state"]
     assert "state" in compose["volumes"]
     assert "/state/pacs.sqlite" in service["command"]
-    assert any("install -d -o 10001" in step.rest and "/state" in step.rest for step in image.instructions)
     secrets = ("SIIMDET_TOKEN", "SIIMDET_PACS_PASSWORD")
     assert all(re.fullmatch(r"\$\{[A-Z_]+:\?set it\}", service["environment"][name]) for name in secrets)
     known = {f"--{name.replace('_', '-')}" for name in COMMANDS["serve"].__annotations__}

@@ -56,7 +56,10 @@ def test_what_is_not_known_is_refused(text, found):
 
 
 def test_variables():
-    assert expand("$A/${B}x$C.", {"A": "1", "B": "2"}) == "1/2x."
+    assert expand("$A/${B}x", {"A": "1", "B": "2"}) == "1/2x"
+    for unknown in ("$B", "${A:-b}"):
+        with pytest.raises(KeyError):
+            expand(unknown, {"A": "1"})
 
 
 IGNORE = "# comment\n*\n!src\n!runs/*/model.json\n**/cache\nsrc/deep/*.log\n"
@@ -79,6 +82,12 @@ IGNORE = "# comment\n*\n!src\n!runs/*/model.json\n**/cache\nsrc/deep/*.log\n"
 )
 def test_last_pattern_decides(path, sent):
     assert is_sent(path, read_ignore(IGNORE)) is sent
+
+
+@pytest.mark.parametrize("pattern", ["a[bc]", "a/**", "!a**b", "a\\*"])
+def test_a_pattern_that_is_not_known_is_refused(pattern):
+    with pytest.raises(ValueError, match="dockerignore: found a"):
+        read_ignore(f"*\n{pattern}\n")
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=4))
@@ -146,7 +155,8 @@ def test_a_command_has_the_image_s_user_and_environment_alone(tmp_path):
     image = Image(stage, tmp_path, {}, {"PATH": "/bin", "B": "b"})
     for step in stage.instructions:
         apply(step, image, tmp_path, {})
-    assert image.command == ["x", "y"]
+    assert image.command() == ["x", "y"]
+    assert image.command(["z"]) == ["x", "z"]
     start = ["setpriv", "--reuid=5", "--regid=6", "--clear-groups", "--no-new-privs", "--bounding-set=-all"]
     env = ["env", "-i", "--chdir=/s", "PATH=/bin", "B=b", "HOME=/s", "A=b", "C=c"]
     assert image.inside(["run"], {"C": "c"}) == [*start, *env, "run"]

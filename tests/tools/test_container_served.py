@@ -1,5 +1,6 @@
 """The Dockerfile's steps executed, and the image run: read-only, as its user, without a network."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -75,7 +76,8 @@ def log(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def container(image, models, log) -> Iterator[Running]:
     """Healthy, with the image's own command."""
-    with open(log, "wb") as stream, running(image, models, env={"SIIMDET_TOKEN": TOKEN}, log=stream.fileno()) as ran:
+    volumes, env = {"/models:ro": models}, {"SIIMDET_TOKEN": TOKEN}
+    with open(log, "wb") as stream, running(image, volumes, env=env, log=stream.fileno()) as ran:
         ran.wait()
         yield ran
 
@@ -93,7 +95,7 @@ def test_user_can_write_to_scratch_alone(container):
     status = container.execute("cat", "/proc/self/status").stdout
     assert "CapEff:\t0000000000000000" in status and "CapBnd:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
-    for place in ("/", "/opt/siimdet", "/models", "/tmp", "/etc", "/root"):
+    for place in ("/", "/opt/siimdet", "/models", "/state", "/tmp", "/etc", "/root"):
         assert container.execute("touch", f"{place}/x").returncode == 1, place
     assert container.execute("touch", "/scratch/x").returncode == 0
     assert container.execute("rm", "/scratch/x").returncode == 0
@@ -117,8 +119,29 @@ def test_container_ends_well(container, log):
     assert log.read_text() == "siimdet listens on http://0.0.0.0:8000\n"
 
 
+def test_compose_example_watches_an_archive_and_keeps_its_journal(image, models, compose, tmp_path):
+    service = compose["services"]["siimdet"]
+    # A named volume has the owner and the mode of the image's folder.
+    owner = image.path("/state").stat()
+    (tmp_path / "state").mkdir(mode=owner.st_mode & 0o777)
+    os.chown(tmp_path / "state", owner.st_uid, owner.st_gid)
+    volumes = {"/models:ro": models, "/state": tmp_path / "state"}
+    # No archive is there: a server that watches waits for it.
+    command = [word.replace("orthanc:8042", "127.0.0.1:9") for word in service["command"]]
+    env = {**service["environment"], "SIIMDET_TOKEN": TOKEN}
+    with (
+        open(tmp_path / "log", "wb") as stream,
+        running(image, volumes, env=env, command=command, log=stream.fileno()) as ran,
+    ):
+        ran.wait()
+        assert ran.stop() == 0
+    assert (tmp_path / "state/pacs.sqlite").stat().st_uid == owner.st_uid == 10001
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
 def test_without_a_token_it_ends_with_one_line(image, models, tmp_path):
-    with open(tmp_path / "log", "wb") as stream, running(image, models, env={}, log=stream.fileno()) as ran:
+    volumes = {"/models:ro": models}
+    with open(tmp_path / "log", "wb") as stream, running(image, volumes, env={}, log=stream.fileno()) as ran:
         assert ran.process.wait(timeout=120) == 2
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert "0.0.0.0 without a token, expected SIIMDET_TOKEN in the environment" in line
@@ -126,7 +149,7 @@ def test_without_a_token_it_ends_with_one_line(image, models, tmp_path):
 
 def test_image_of_a_checkout_without_models_says_so(image, tmp_path):
     env = {"SIIMDET_TOKEN": TOKEN}
-    with open(tmp_path / "log", "wb") as stream, running(image, None, env=env, log=stream.fileno()) as ran:
+    with open(tmp_path / "log", "wb") as stream, running(image, {}, env=env, log=stream.fileno()) as ran:
         assert ran.process.wait(timeout=120) == 2
     (line,) = (tmp_path / "log").read_text().splitlines()
     assert "/models/faster_rcnn/model.json" in line

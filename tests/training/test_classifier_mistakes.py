@@ -1,6 +1,5 @@
 """What goes wrong in a training of a classifier: one clear line, exit 2, and nothing lost; and a kill at any moment."""
 
-import os
 import signal
 import time
 from pathlib import Path
@@ -179,12 +178,13 @@ def unbroken(three_classes, tmp_path_factory) -> Path:
 def test_killed_and_resumed_it_gives_the_journal_of_an_unbroken_run(three_classes, unbroken, start, tmp_path, lines):
     broken = tmp_path / "run"
     given = arguments(tmp_path, three_classes.root, **PHASED)
-    child = start(given, tmp_path / "stderr.txt")
+    log = tmp_path / "stderr.txt"
+    child = start(given, log)
     journal, deadline = broken / JOURNAL, time.monotonic() + 60
-    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= lines) and time.monotonic() < deadline:
+    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= lines):
+        assert child.is_alive() and time.monotonic() < deadline, log.read_text()
         time.sleep(0.002)
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert len(read_journal(broken)) < len(read_journal(unbroken))

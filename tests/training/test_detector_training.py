@@ -1,7 +1,6 @@
 """Training torchvision's detectors: phases, kills, processes, and what a run says of its data."""
 
 import json
-import os
 import signal
 import time
 from dataclasses import replace
@@ -82,11 +81,13 @@ def unbroken(studies, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("lines", [1, 3], ids=["within a phase", "within the next"])
 def test_killed_and_resumed_a_detector_gives_the_numbers_of_an_unbroken_run(studies, unbroken, start, tmp_path, lines):
     given = arguments(tmp_path, "retinanet", studies.root, **PHASED)
-    child = start(given, tmp_path / "stderr.txt")
+    log = tmp_path / "stderr.txt"
+    child = start(given, log)
     journal, deadline = tmp_path / "run" / JOURNAL, time.monotonic() + 100
-    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= lines) and time.monotonic() < deadline:
+    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= lines):
+        assert child.is_alive() and time.monotonic() < deadline, log.read_text()
         time.sleep(0.002)
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert len(read_journal(tmp_path / "run")) < len(read_journal(unbroken))

@@ -1,7 +1,6 @@
 """YOLO's training killed at any moment and resumed through the command line."""
 
 import importlib.util
-import os
 import shutil
 import signal
 import time
@@ -50,11 +49,13 @@ def figures(out: Path) -> list[dict]:
 @pytest.mark.parametrize("lines", [1, 2])
 def test_killed_and_resumed_it_gives_the_numbers_of_an_unbroken_run(data, unbroken, start, tmp_path, lines):
     broken = tmp_path / "run"
-    child = start(arguments(data, broken), tmp_path / "stderr.txt")
+    log = tmp_path / "stderr.txt"
+    child = start(arguments(data, broken), log)
     journal, deadline = broken / JOURNAL, time.monotonic() + 120
-    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= lines) and time.monotonic() < deadline:
+    while not (journal.is_file() and journal.read_bytes().count(b"\n") >= lines):
+        assert child.is_alive() and time.monotonic() < deadline, log.read_text()
         time.sleep(0.002)
-    os.kill(child.pid, signal.SIGKILL)
+    child.kill()
     child.join()
     assert child.exitcode == -signal.SIGKILL
     assert lines <= len(read_journal(broken)) < EPOCHS

@@ -182,6 +182,7 @@ def test_a_study_of_two_files_is_dropped(open_viewer, radiograph, rectangle):
         files,
     )
     expect(viewer.at("#viewport")).to_have_attribute("data-state", "shown")
+    expect(viewer.at("#reading")).to_contain_text("600 x 500 px")
     first = viewer.at("#reading").inner_text()
     viewer.run()
     assert len(json.loads(viewer.saved("json")[1])["images"]) == 2
