@@ -4,32 +4,37 @@ Source: PS3.4 annexes A (verification) and B (storage, its statuses), PS3.7 9.1.
 """
 
 import contextlib
+import functools
 import logging
-import os
-import tempfile
+import socket
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import cast
+from queue import Queue
+from typing import Any, cast
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.transport import AssociationSocket
 
-from siimdet.core.files import check_id
 from siimdet.errors import UserError
 from siimdet.imaging.decode import SYNTAXES
-from siimdet.imaging.dicom import read_header_ids
 from siimdet.imaging.limits import MAX_FILE_BYTES
+from siimdet.serve import receive_folder
 from siimdet.serve.chest_images import CLASSES
+from siimdet.serve.dicom_received import read_received
 
-STORED, FAILURE, FULL, MISMATCH, UNREADABLE = 0x0000, 0x0110, 0xA700, 0xA900, 0xC000
+STORED, FAILURE, FOREIGN, FULL, MISMATCH, UNREADABLE = 0x0000, 0x0110, 0x0122, 0xA700, 0xA900, 0xC000
 _VERIFICATION = "1.2.840.10008.1.1"
-_UID_LENGTH = 64
-_INCOMING = ".incoming."
-_SECONDS = 60  # that a sender may be silent
+_ASSOCIATIONS = 10
+_CONNECTIONS = 100  # with and without an association; two threads each
+_PDU_BYTES = 1 << 20  # data come in 16 KiB, as we ask for; a request lists every class and syntax of its sender
+_SECONDS = 60.0  # that a sender may be silent, and that a PDU may take
+_REQUEST_SECONDS = 10.0  # from a connection to the request of an association
 _PATIENCE = 10.0  # seconds for open associations to end once the service does
+_GOODBYE = 1.0  # seconds for a sender to hear that it is cut off
 
 log = logging.getLogger(__name__)
 # It logs what it cannot decode, and every association by address.
@@ -48,9 +53,11 @@ class Receiver:
         self._out = out
         self._kept: defaultdict[Association, Counter[str]] = defaultdict(Counter)
         self._bytes: Counter[Association] = Counter()
-        _prepare(out)
+        receive_folder.prepare(out)
         self._entity = _entity(title, callers)
         handlers = [
+            (evt.EVT_CONN_OPEN, self._opened),
+            (evt.EVT_REQUESTED, self._requested),
             (evt.EVT_PDU_RECV, self._count),
             (evt.EVT_DIMSE_RECV, self._complete),
             (evt.EVT_C_STORE, self._store),
@@ -68,15 +75,34 @@ class Receiver:
     def close(self) -> None:
         """Take no new association, and give the open ones some seconds to end."""
         self._server.shutdown()
-        until = time.monotonic() + _PATIENCE
-        while (at_work := self._at_work()) and time.monotonic() < until:
-            time.sleep(0.05)
-        for association in at_work:
+        _wait(_PATIENCE, lambda: not self._at_work())
+        for association in self._at_work():
             association.abort(block=False)
+        _wait(_GOODBYE, lambda: not self._at_work())
+        # The process would wait for their threads, which are no daemons.
+        for association in self._entity.active_associations:
+            _hang_up(association)
 
     def _at_work(self) -> list[Association]:
         """The open associations, without connections that never asked for one."""
         return [each for each in self._entity.active_associations if each.is_established]
+
+    def _opened(self, event: evt.Event) -> None:
+        connection = _connection(event.assoc)
+        if connection.socket is None:
+            return
+        # The library sets one for the socket that listens alone: a sender that stops within a PDU, or reads no answer,
+        # would keep its thread for ever.
+        connection.socket.settimeout(_SECONDS)
+        connection.recv = functools.partial(_read, connection.socket)
+        if len(self._entity.active_associations) >= _CONNECTIONS:
+            connection.close()
+
+    def _requested(self, event: evt.Event) -> None:
+        """The library's own limit counts connections that never ask for an association, such as a port check's."""
+        if len(self._at_work()) >= _ASSOCIATIONS:
+            event.assoc.acse.send_reject(0x02, 0x03, 0x02)  # for now, by the service, local limit exceeded
+            event.assoc.kill()
 
     def _count(self, event: evt.Event) -> None:
         """A sender of more than a file may have is cut off: it is all kept in memory until it is whole."""
@@ -90,8 +116,11 @@ class Receiver:
         self._bytes[event.assoc] = 0
 
     def _store(self, event: evt.Event) -> int:
+        if cast(C_STORE, event.request).AffectedSOPClassUID != event.context.abstract_syntax:
+            self._refuse(event, "its SOPClassUID, which was not negotiated")
+            return FOREIGN
         try:
-            with _written(self._out, event.encoded_dataset()) as path:
+            with receive_folder.written(self._out, event.encoded_dataset()) as path:
                 return self._keep(event, path)
         except UserError as error:
             # What is found in a header may be a patient's.
@@ -107,17 +136,15 @@ class Receiver:
 
     def _keep(self, event: evt.Event, path: Path) -> int:
         """Give a file its place. Raises: UserError for a header that gives it none; OSError."""
-        ids = read_header_ids(path)
-        uids = {"StudyInstanceUID": ids.study_uid, "SeriesInstanceUID": ids.series_uid, "SOPInstanceUID": ids.sop_uid}
-        study, series, instance = (_checked(uid, field) for field, uid in uids.items())
-        if instance != cast(C_STORE, event.request).AffectedSOPInstanceUID:
-            self._refuse(event, "its SOPInstanceUID, which is not the command's")
-            return MISMATCH
-        place = self._out / study / series / f"{instance}.dcm"
-        # The same again stays as it is, and is not converted again; what was corrected takes the place.
-        if not (place.is_file() and place.read_bytes() == path.read_bytes()):
-            place.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(path, place)
+        found, command = read_received(path), cast(C_STORE, event.request)
+        for keyword, ours, theirs in (
+            ("SOPClassUID", found.sop_class, command.AffectedSOPClassUID),
+            ("SOPInstanceUID", found.sop_instance, command.AffectedSOPInstanceUID),
+        ):
+            if ours != theirs:
+                self._refuse(event, f"its {keyword}, which is not the command's")
+                return MISMATCH
+        receive_folder.keep(self._out, path, found.place)
         self._kept[event.assoc]["stored"] += 1
         return STORED
 
@@ -126,6 +153,10 @@ class Receiver:
         log.info("receive: %s: an object is refused for %s", event.assoc.requestor.ae_title, reason)
 
     def _closed(self, event: evt.Event) -> None:
+        if event.assoc.requestor.primitive is None:
+            # Its thread would wait for a request until the time for one is over.
+            answers: Queue[Any] = event.assoc.dul.to_user_queue
+            answers.put(None)
         self._bytes.pop(event.assoc, None)
         if kept := self._kept.pop(event.assoc, None):
             told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(kept.items(), reverse=True))
@@ -141,40 +172,46 @@ def _entity(title: str, callers: Sequence[str]) -> AE:
         expected = "titles of 1 to 16 ASCII characters without backslash"
         raise UserError("receive", "--ae-title, --calling", found=found, expected=expected) from None
     entity.require_called_aet = False
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _SECONDS
+    entity.acse_timeout = _REQUEST_SECONDS
+    entity.dimse_timeout = entity.network_timeout = _SECONDS
+    entity.maximum_associations = _CONNECTIONS
     entity.add_supported_context(_VERIFICATION)
     for sop_class in CLASSES:
         entity.add_supported_context(sop_class, sorted(SYNTAXES))
     return entity
 
 
-def _prepare(out: Path) -> None:
-    """Make the folder, without what a killed service left in it. Raises: UserError if it cannot be written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for left in out.glob(f"{_INCOMING}*"):
-            left.unlink()
-        tempfile.TemporaryFile(dir=out).close()
-    except OSError as error:
-        raise UserError(out, "--out", found=error.strerror, expected="a folder to write to") from None
+def _connection(association: Association) -> AssociationSocket:
+    connection = association.dul.socket
+    assert connection is not None, "a server's association is made of its connection"
+    return connection
 
 
-@contextlib.contextmanager
-def _written(out: Path, data: bytes) -> Iterator[Path]:
-    """Bytes in a file of the folder, on the disk, which is deleted unless the block moves it."""
-    handle, name = tempfile.mkstemp(prefix=_INCOMING, dir=out)
-    try:
-        with open(handle, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield Path(name)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+def _read(connection: socket.socket, nr_bytes: int) -> bytearray:
+    """So many bytes of a PDU, fewer if the sender has left. Raises: OSError for one too long, or too slow.
+
+    The library would take what its length promises into memory, up to 4 GiB, before anybody has asked for anything.
+    """
+    if nr_bytes > _PDU_BYTES:
+        raise OSError(f"a PDU of {nr_bytes} bytes")
+    data, until = bytearray(), time.monotonic() + _SECONDS
+    while len(data) < nr_bytes:
+        part = connection.recv(nr_bytes - len(data))
+        if not part:
+            break
+        data += part
+        if time.monotonic() > until:
+            raise TimeoutError("a PDU takes too long")
+    return data
 
 
-def _checked(uid: str, field: str) -> str:
-    if len(uid) > _UID_LENGTH:
-        raise UserError("object", field, found=f"{len(uid)} characters", expected=f"{_UID_LENGTH} at most")
-    return check_id(uid, file="object", field=field)
+def _hang_up(association: Association) -> None:
+    if (connection := _connection(association).socket) is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+
+
+def _wait(seconds: float, holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while not holds() and time.monotonic() < until:
+        time.sleep(0.05)
