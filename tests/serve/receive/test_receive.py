@@ -58,7 +58,7 @@ def test_the_same_again_is_not_written_and_a_corrected_one_takes_the_place(share
     path = shared.out / "1.3" / "1.3.1" / "1.3.1.1.dcm"
     before = path.stat()
     assert shared.send(film("1.3")) == [receive.STORED]
-    assert path.stat() == before
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert shared.send(film("1.3", seed=1)) == [receive.STORED]
     assert pydicom.dcmread(path) == film("1.3", seed=1)
 
