@@ -93,14 +93,15 @@ def test_what_a_killed_one_left_is_cleared_up(service, tmp_path):
 
 @pytest.mark.pacs
 def test_dcmtk_sends_to_it(shared, film, tmp_path):
-    if shutil.which("storescu") is None:
+    # Not storescu: pynetdicom brings a program of that name too, first on the path of an activated environment.
+    if shutil.which("dcmsend") is None:
         if "SIIMDET_REQUIRE_PACS" in os.environ:
-            pytest.fail("SIIMDET_REQUIRE_PACS is set, but there is no storescu on the path")
-        pytest.skip("no storescu: it comes with dcmtk")
+            pytest.fail("SIIMDET_REQUIRE_PACS is set, but there is no dcmsend on the path")
+        pytest.skip("no dcmsend: it comes with dcmtk")
     film("1.14").save_as(tmp_path / "a.dcm")
-    place = ("127.0.0.1", str(shared.port))
-    assert subprocess.run(["echoscu", *place], check=False).returncode == 0
-    assert subprocess.run(["storescu", "--aetitle", "DCMTK", *place, tmp_path / "a.dcm"], check=False).returncode == 0
+    command = ["dcmsend", "--aetitle", "DCMTK", "127.0.0.1", str(shared.port), tmp_path / "a.dcm"]
+    assert subprocess.run(command, check=False).returncode == 0
+    shared.wait_for(lambda: "DCMTK: 1 stored" in shared.log)
     assert pydicom.dcmread(shared.out / "1.14" / "1.14.1" / "1.14.1.1.dcm") == film("1.14")
 
 
