@@ -195,7 +195,9 @@ class _Caught(Dataset):
         try:
             return self._items[key]
         except UserError as error:
-            return error
+            # Where tblib is installed, as Dask does, a traceback comes along and holds the epoch, with its workers.
+            error.__context__ = error.__cause__ = None
+            return error.with_traceback(None)
 
     def collate(self, items: list[tuple | UserError]) -> Batch | UserError:
         for item in items:
