@@ -237,13 +237,15 @@ class Jobs:
         if self._audit is None:
             return
         asked = self.runtime.asked(job.detector)
+        shown = dict.fromkeys((*asked, job.detector))
         self._audit.write(
             {
                 "inputs": [upload.digest for upload in job.uploads],
                 "detector": job.detector,
                 "models": {name: each.digest for name, each in asked.items()},
                 "study": self.runtime.study.digest,
-                "thresholds": {name: each.threshold for name, each in asked.items()},
+                "coupling": self.runtime.coupling_digest,
+                "thresholds": {name: self.runtime.threshold(name) for name in shown},
                 "outcome": outcome,
                 "seconds": round(seconds, 3),
             }

@@ -20,7 +20,6 @@ from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, Detections, ImageRecord
 from siimdet.data.dataset import Dataset
 from siimdet.errors import RunError
-from siimdet.inference.aggregate import study_probabilities
 from siimdet.inference.explain import STRONGEST, explanations
 from siimdet.inference.predict import ClassPredictions
 from siimdet.inference.run import predict_model
@@ -28,8 +27,8 @@ from siimdet.models.image_classifier import ImageClassifier
 from siimdet.models.weights import MODEL, ModelSpec, load_model, read_card
 from siimdet.serve.results import FoundBox, ImageResult, StudyResult
 from siimdet.serve.uploads import Upload, receive
-from siimdet.submission.assemble import check_distinct
-from siimdet.submission.coupling import couple, fused_boxes
+from siimdet.submission.assemble import assemble, check_distinct
+from siimdet.submission.coupling import for_one_detector
 from siimdet.submission.table import Submission
 
 ENSEMBLE = "ensemble"
@@ -94,6 +93,11 @@ class Runtime:
         points = [each.threshold for each in self.asked(detector).values() if each.threshold is not None]
         return sum(points) / len(points) if points else USUAL_THRESHOLD
 
+    @property
+    def coupling_digest(self) -> str:
+        """SHA-256 of the coupling."""
+        return hashlib.sha256(self.coupling.model_dump_json().encode()).hexdigest()
+
     def warm_up(self) -> None:
         """Find something in a grey ramp, so that the first study does not wait for what is compiled or started then.
 
@@ -113,7 +117,8 @@ class Runtime:
     ) -> Found | None:
         """What is found in a study's images; None where `go_on` said no before a model.
 
-        With ENSEMBLE the boxes of every detector come beside the fused ones, which alone are in the submission.
+        The result holds a detector's boxes as it gives them, and with ENSEMBLE those of all, with the fused ones. The
+        submission holds what `submit` makes of the detectors asked for.
         Raises: UserError for a coupling that does not fit the runs.
         """
         records = _records(uploads)
@@ -129,14 +134,15 @@ class Runtime:
             if not go_on():
                 return None
             classes = cast(ClassPredictions, self._predict(self.study, data, records))
+        coupling = self.coupling
+        if detector != ENSEMBLE:
+            coupling = for_one_detector(coupling, list(self.detectors).index(detector))
+        made = assemble(records, boxes, classes.classes, coupling, file="upload", opacity=classes.opacity)
         if detector == ENSEMBLE:
-            boxes[ENSEMBLE] = fused_boxes(list(boxes.values()), self.coupling)
-        rule, opacity = self.coupling.study_from_images, classes.opacity
-        studies = study_probabilities(classes.classes, records, rule, opacity=opacity)
-        submission = couple(records, boxes[detector], studies, self.coupling, file="upload", opacity=opacity)
+            boxes[ENSEMBLE] = made.fused
         images = tuple(_image_result(record, boxes) for record in records)
-        study = dict(zip(STUDY.names, studies.values[0].tolist(), strict=True))
-        return Found(StudyResult(images, study), submission)
+        study = dict(zip(STUDY.names, made.studies.values[0].tolist(), strict=True))
+        return Found(StudyResult(images, study), made.submission)
 
     def heat(self, upload: Upload, class_name: str) -> NDArray[np.uint8]:
         """Grad-CAM of the study classifier for a class, to lay over an image: u8[H, W, 4], blue, green, red, opacity.

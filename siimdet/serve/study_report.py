@@ -1,6 +1,5 @@
 """A study's result as DICOM objects on its uploads."""
 
-import hashlib
 import io
 import threading
 from collections.abc import Sequence
@@ -27,8 +26,8 @@ def origin_of(detector: str, runtime: Runtime) -> Origin:
     Raises: MissingExtra without highdicom.
     """
     require_highdicom()
-    coupling = hashlib.sha256(runtime.coupling.model_dump_json().encode()).hexdigest()
-    digests = [*(each.digest for each in (*runtime.asked(detector).values(), runtime.study)), coupling]
+    models = (*runtime.asked(detector).values(), runtime.study)
+    digests = [*(each.digest for each in models), runtime.coupling_digest]
     digest = "-".join(each[:_DIGITS] for each in digests)
     identity = ModelIdentity(f"siimdet {detector}", siimdet.__version__, digest)
     return Origin(identity, runtime.threshold(detector), datetime.now().astimezone())

@@ -49,6 +49,12 @@ def fused_boxes(models: Sequence[Mapping[str, Detections]], coupling: Coupling) 
     return fused if coupling.nms_iou is None else fuse([fused], method="nms", min_iou=coupling.nms_iou)
 
 
+def for_one_detector(coupling: Coupling, number: int) -> Coupling:
+    """The coupling of several detectors for the boxes of one of them alone, whose place among them is `number`."""
+    calibration = coupling.calibration and coupling.calibration[number : number + 1]
+    return coupling.model_copy(update={"calibration": calibration, "fusion_weights": None})
+
+
 def fused_columns(found: ModelBoxes, coupling: Coupling) -> PixelBoxes:
     """The boxes of several detectors as one, before any NMS: calibrated, weighted box fusion.
 

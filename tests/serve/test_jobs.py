@@ -116,7 +116,8 @@ def test_an_inference_is_a_line_of_the_audit_and_names_no_patient(queue, runtime
     assert line["inputs"] == [job.uploads[0].digest]
     assert line["models"] == {name: each.digest for name, each in runtime.detectors.items()}
     assert (line["study"], line["detector"], line["outcome"]) == (runtime.study.digest, "ensemble", "done")
-    assert line["thresholds"] == {"fasterrcnn": None, "yolo": None}
+    assert line["coupling"] == runtime.coupling_digest
+    assert line["thresholds"] == {"fasterrcnn": 0.15, "yolo": 0.15, "ensemble": 0.15}  # as /api/models tells them
     assert set(line) >= {"time", "seconds"}
     assert "Jane" not in text
 

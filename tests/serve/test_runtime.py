@@ -23,13 +23,19 @@ from siimdet.submission.file import write_submission
 CPU = torch.device("cpu")
 COUPLING = """
 kind: coupling
-calibration: [{temperature: 1.5}, {temperature: 0.8}]
+calibration: [CALIBRATION]
 fusion_iou: 0.4
-fusion_weights: [2, 1]
+WEIGHTS
+nms_iou: 0.7
 study_from_images: max
 opacity: {own: 1.0, not_negative: 0.5, image_opacity: 0.25}
 none: {own: 0.7, image_opacity: 0.3}
 """
+ALL = COUPLING.replace("CALIBRATION", "{temperature: 1.5}, {temperature: 0.8}").replace(
+    "WEIGHTS", "fusion_weights: [2, 1]"
+)
+FASTER_RCNN = COUPLING.replace("CALIBRATION", "{temperature: 1.5}").replace("WEIGHTS", "")
+YOLO = COUPLING.replace("CALIBRATION", "{temperature: 0.8}").replace("WEIGHTS", "")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,6 @@ def commanded(study, runs, tmp_path_factory):
     """What convert, predict, fuse and submit write of the study."""
     out = tmp_path_factory.mktemp("commanded")
     data = ("--dataset", out / "data", "--split", "test")
-    (out / "coupling.yaml").write_text(COUPLING)
     boxes = [out / "faster_rcnn.json", out / "yolo.json"]
     for command in (
         ("convert", "dicom", "--raw", study, "--out", out / "data", "--workers", "1"),
@@ -57,7 +62,6 @@ def commanded(study, runs, tmp_path_factory):
         ("predict", runs.yolo, *data, "--out", boxes[1]),
         ("predict", runs.study, *data, "--out", out / "study.csv"),
         ("fuse", *boxes, "--dataset", out / "data", "--out", out / "fused.json"),
-        ("submit", *runs.options, *data, "--coupling", out / "coupling.yaml", "--out", out / "submission.csv"),
     ):
         assert run([str(each) for each in command]) == 0
     return out
@@ -91,15 +95,30 @@ def test_boxes_and_probabilities_are_those_of_the_commands(runtime, uploads, com
     assert list(result.study.values()) == pytest.approx(images.mean(0).tolist(), abs=1e-6)
 
 
-def test_the_rows_are_those_of_submit_to_the_last_digit(runs, uploads, commanded, tmp_path):
-    settings = load_config(commanded / "coupling.yaml", kinds=("coupling",))
-    found = Runtime([runs.faster_rcnn, runs.yolo], runs.study, coupling=settings, device=CPU).find(uploads, ENSEMBLE)
+@pytest.mark.parametrize(
+    "detector, names, own",
+    [
+        (ENSEMBLE, ("faster_rcnn", "yolo"), ALL),
+        ("fasterrcnn", ("faster_rcnn",), FASTER_RCNN),
+        ("yolo", ("yolo",), YOLO),
+    ],
+)
+def test_the_rows_are_those_of_submit_to_the_last_digit(runs, uploads, commanded, tmp_path, detector, names, own):
+    (tmp_path / "all.yaml").write_text(ALL)
+    (tmp_path / "own.yaml").write_text(own)
+    asked = [option for name in names for option in ("--detector", getattr(runs, name))]
+    data = ("--dataset", commanded / "data", "--split", "test", "--study", runs.study)
+    command = ("submit", *asked, *data, "--coupling", tmp_path / "own.yaml", "--out", tmp_path / "submission.csv")
+    assert run([str(each) for each in command]) == 0
+    settings = load_config(tmp_path / "all.yaml", kinds=("coupling",))
+    found = Runtime([runs.faster_rcnn, runs.yolo], runs.study, coupling=settings, device=CPU).find(uploads, detector)
     write_submission(tmp_path / "found.csv", found.submission)
     (study_id,) = (name for name in found.submission.ids if name.endswith("_study"))
     first, second = (f"{upload.image_id}_image" for upload in uploads)
-    own = {study_id: "1.2.3_study", first: "a_image", second: "b_image"}
-    cells = {own[name]: cell for name, cell in _cells(tmp_path / "found.csv").items()}
-    assert cells == _cells(commanded / "submission.csv")
+    ids = {study_id: "1.2.3_study", first: "a_image", second: "b_image"}
+    cells = {ids[name]: cell for name, cell in _cells(tmp_path / "found.csv").items()}
+    assert cells == _cells(tmp_path / "submission.csv")
+    assert all("opacity" in cell for name, cell in cells.items() if name.endswith("_image"))
 
 
 def test_one_detector_alone_is_not_fused(runtime, uploads):
