@@ -20,7 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from siimdet.core.types import LabelSpace
 from siimdet.scoring.box_tables import PredictedBoxes, TruthBoxes
-from siimdet.scoring.voc import find_hits, step_ends
+from siimdet.scoring.score_steps import step_ends
+from siimdet.scoring.voc import find_hits
 
 LEVEL = 0.95
 """Share of the resamples that lies inside an interval."""

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from siimdet.core.types import LabelSpace
 from siimdet.scoring.bootstrap import ResampledFigures, Resamples, count_left_out, mean_of_known
-from siimdet.scoring.voc import step_ends
+from siimdet.scoring.score_steps import step_ends
 
 
 def resampled_classification(

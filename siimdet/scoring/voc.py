@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from siimdet.core.types import BoxLabels, Detections, LabelSpace
 from siimdet.scoring.box_tables import PredictedBoxes, TruthBoxes, box_tables
+from siimdet.scoring.score_steps import area_under_envelope, score_steps
 
 MIN_IOU = 0.5
 """A match overlaps by more than this."""
@@ -146,24 +147,10 @@ def detection_ap(
     return voc_map(*box_tables(truth, predictions), classes)
 
 
-def step_ends(scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether a score is the last of its equals, bool[N] of sorted scores f64[N]."""
-    return np.append(scores[1:] != scores[:-1], True)[: len(scores)]
-
-
 def class_curve(name: str, scores: NDArray[np.float64], hits: NDArray[np.bool_], truths: int) -> ClassCurve:
-    """The curve and AP of one class from scores f64[N] and hits bool[N] in any order."""
-    ordered = np.sort(scores)[::-1]
-    last = np.flatnonzero(step_ends(ordered))
-    steps = ordered[last]
-    # Few detections hit: each hit looks its step up, which is faster than sorting all scores with an index beside them.
-    places = len(steps) - np.searchsorted(steps[::-1], scores[hits], side="right")
-    found = np.cumsum(np.bincount(places, minlength=len(steps)))
-    detections = last + 1
-    ap = None
-    if truths:
-        envelope = np.maximum.accumulate((found / detections)[::-1])[::-1]
-        ap = float(np.sum(np.diff(found, prepend=0) * envelope) / truths)
+    """The curve and AP of one class from scores f64[N], without NaN, and hits bool[N] in any order."""
+    steps, found, detections = score_steps(scores, hits)
+    ap = area_under_envelope(found, detections) / truths if truths else None
     return ClassCurve(name, truths, steps, found, detections, ap)
 
 
@@ -190,7 +177,7 @@ def _grouped(class_ids, places, scores, hits):
 
 def find_hits(truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace) -> NDArray[np.bool_]:
     """Which predictions are hits, bool[N]. Raises: as find_matches."""
-    return find_matches(truth, predictions, classes)[0]
+    return _matched(truth, predictions, classes, np.empty(0, np.int64))
 
 
 def find_matches(
@@ -201,6 +188,14 @@ def find_matches(
     Both depend on the boxes of the prediction's own image and class alone.
     Raises: ValueError for a class id that `classes` does not have.
     """
+    targets = np.empty(len(predictions), np.int64)
+    return _matched(truth, predictions, classes, targets), targets
+
+
+def _matched(
+    truth: TruthBoxes, predictions: PredictedBoxes, classes: LabelSpace, targets: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Hits as find_matches; its targets come into `targets`, i64[N] or empty."""
     for columns in (truth, predictions):
         if len(columns) and columns.class_ids.max() >= len(classes):
             raise ValueError(f"class id {columns.class_ids.max()}, expected one of {classes.name}'s {len(classes)}")
@@ -209,23 +204,24 @@ def find_matches(
     groups = truth.class_ids * images + truth.images
     starts = np.concatenate([[0], np.cumsum(np.bincount(groups, minlength=len(classes) * images))])
     order = np.argsort(groups, kind="stable")
-    wanted = predictions.class_ids * images + predictions.images
-    return _match(truth.xyxy[order], order, starts, wanted, predictions.xyxy, predictions.scores, MIN_IOU)
+    columns = (predictions.images, predictions.class_ids, predictions.xyxy, predictions.scores)
+    return _match(truth.xyxy[order], order, starts, images, *columns, MIN_IOU, targets)
 
 
 @numba.njit
-def _match(truth, order, starts, groups, xyxy, scores, min_iou):
-    """Hits bool[N] and targets i64[N] of xyxy f64[N, 4] in groups i64[N].
+def _match(truth, order, starts, number, images, class_ids, xyxy, scores, min_iou, targets):
+    """Hits bool[N] of the predictions' columns; targets i64[N] are written, unless they are empty.
 
-    Truth f64[M, 4] of group g lies at starts[g]:starts[g + 1]; order i64[M] holds the rows that it came from.
+    Truth f64[M, 4] of class c and image i lies at starts[g]:starts[g + 1] with g = c * number + i; order i64[M] holds
+    the rows that it came from.
     """
     hits = np.zeros(len(xyxy), np.bool_)
-    targets = np.empty(len(xyxy), np.int64)
     holder = np.full(len(truth), -1)
     for p in range(len(xyxy)):
         x1, y1, x2, y2 = xyxy[p, 0], xyxy[p, 1], xyxy[p, 2], xyxy[p, 3]
         best, target = min_iou, -1
-        for t in range(starts[groups[p]], starts[groups[p] + 1]):
+        group = class_ids[p] * number + images[p]
+        for t in range(starts[group], starts[group + 1]):
             width = min(x2, truth[t, 2]) - max(x1, truth[t, 0])
             height = min(y2, truth[t, 3]) - max(y1, truth[t, 1])
             if width > 0 and height > 0:
@@ -234,10 +230,11 @@ def _match(truth, order, starts, groups, xyxy, scores, min_iou):
                 iou = overlap / ((x2 - x1) * (y2 - y1) + area - overlap)
                 if iou > best:
                     best, target = iou, t
-        targets[p] = order[target] if target >= 0 else NO_TARGET
+        if len(targets):
+            targets[p] = order[target] if target >= 0 else NO_TARGET
         if target >= 0 and (holder[target] < 0 or scores[p] > scores[holder[target]]):
             if holder[target] >= 0:
                 hits[holder[target]] = False
             holder[target] = p
             hits[p] = True
-    return hits, targets
+    return hits

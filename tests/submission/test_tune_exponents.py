@@ -58,7 +58,7 @@ def test_ap_is_that_of_the_product_zeros_and_missed_truths_included():
     ranked = Ranked.of({"own": a, "not_negative": b}, hits, int(hits.sum()) + 2)
     for own, other in ((1.0, 0.0), (0.0, 1.0), (0.999, 0.001), (0.001, 0.999), (0.7, 0.3)):
         expected = class_curve("", a**own * b**other, hits, ranked.truths).ap
-        assert ranked.ap(np.array([own, other])) == expected
+        assert ranked.ap(np.array([own, other])) == pytest.approx(expected, rel=1e-12)
     assert Ranked.of({"own": a}, np.zeros(50, bool), 0).ap(np.ones(1)) == 0
 
 
