@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/siimdet demo --out demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -32,8 +32,12 @@ IMPORTED = (
     "siimdet.serve.archive",
     "numba.typed",
     "torch.utils.tensorboard",
+    "tests.kernels",
 )
-"""What a process of `forked` has imported: ten seconds and more of an interpreter of its own."""
+"""What a process of `forked` has imported, and compiled: twenty seconds and more of an interpreter of its own."""
+HERE = Path(__file__).parent
+LONG = ("serve", "training", "chain")
+"""Folders of files that take the longest."""
 CHILD = """
 import os, sys
 import torch
@@ -48,6 +52,11 @@ COMMAND = "from siimdet.cli import run; sys.exit(run(arguments))"
 _SERVER = pytest.StashKey[ForkServer]()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that of several processes none ends long after the others."""
+    items.sort(key=lambda item: item.path.relative_to(HERE).parts[0] not in LONG)
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Start the server of `forked` where a test asks for it: it imports while others run."""
     server = session.config.stash[_SERVER] = ForkServer()
@@ -58,10 +67,26 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End and name the processes of multiprocessing that tests left: the interpreter would wait for them for ever."""
-    gc.collect()  # an epoch ends its loading processes with itself, and the traceback of an error may hold it
-    for left in multiprocessing.active_children():
-        left.kill()
-        session.config.get_terminal_writer().line(f"left behind, and killed: {left}")
+    gc.collect()
+    left = multiprocessing.active_children()
+    for process in left:
+        process.kill()
+    names = [str(process) for process in left]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left"] = names  # one of several processes has no terminal
+    else:
+        _tell_of(names, session.config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Name what a process of pytest-xdist found left."""
+    _tell_of(getattr(node, "workeroutput", {}).get("left", ()), node.config)
+
+
+def _tell_of(left: Sequence[str], config: pytest.Config) -> None:
+    for name in left:
+        config.get_terminal_writer().line(f"left behind, and killed: {name}")
 
 
 @pytest.fixture(scope="session")
