@@ -43,6 +43,8 @@ class Limits:
     """Of a study."""
     seconds: float = 300
     """That sending and decoding them may take."""
+    silence: float = 20
+    """Seconds without a byte after which a sender is given up."""
     per_minute: int = 600
     """Predictions of an address."""
 

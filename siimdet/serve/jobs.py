@@ -86,29 +86,31 @@ class Jobs:
         self._root = self._ending.enter_context(private_folder())
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
-        self._receiving = 0
+        self._receiving: list[str | None] = []
         self._changed = threading.Condition()
         self._closed = False
         self._worker = threading.Thread(target=self._work, name="inference", daemon=True)
         self._worker.start()
 
     @contextlib.contextmanager
-    def receiving(self) -> Iterator[Path]:
+    def receiving(self, address: str | None = None) -> Iterator[Path]:
         """A place in the queue and a folder for files that are being sent; deleted again unless they are submitted.
 
-        Raises: QueueFull.
+        Raises: QueueFull, also to an address that already sends half of `longest`.
         """
         with self._changed:
             self._check_open()
-            if len(self._waiting) + self._receiving >= self._longest:
+            if len(self._waiting) + len(self._receiving) >= self._longest:
                 raise QueueFull("too many studies wait")
-            self._receiving += 1
+            if address is not None and self._receiving.count(address) >= max(1, self._longest // 2):
+                raise QueueFull("this address is sending as many studies as it may at once")
+            self._receiving.append(address)
         folder = Path(tempfile.mkdtemp(dir=self._root))
         try:
             yield folder
         finally:
             with self._changed:
-                self._receiving -= 1
+                self._receiving.remove(address)
                 kept = any(job.folder == folder for job in self._jobs.values())
             if not kept:
                 shutil.rmtree(folder, ignore_errors=True)

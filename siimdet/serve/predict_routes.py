@@ -3,30 +3,39 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from siimdet.serve.answers import Accepted, Study, refusals, sends
 from siimdet.serve.guard import Limits
-from siimdet.serve.intake import FORM, Intake
+from siimdet.serve.intake import Intake, check_names, described_form
 from siimdet.serve.jobs import ENDED, Job, Jobs, QueueFull
 
 _POLL = 0.05  # seconds between two looks at a study that somebody waits for
 _RETRY = {"Retry-After": "10"}
+_EVENTS = "text/event-stream"
+_PREDICT = {
+    200: {"model": Study, "description": "The result, with `wait=1`"},
+    202: {"model": Accepted, "description": "The files are taken"},
+    **refusals(400, 408, 409, 415, 422, 429, 503, 507, changes=True),
+}
 _CLIENT_GONE = 499  # nginx's, for its log: nobody reads the answer
 
 
 def add_predict_routes(app: FastAPI, jobs: Jobs, limits: Limits) -> None:
     """Add POST /api/predict, and GET, DELETE and events of a study."""
     intake = Intake(limits)
+    form = described_form(limits, jobs.runtime.choices)
 
-    @app.post("/api/predict", status_code=202, openapi_extra=FORM)
+    @app.post("/api/predict", status_code=202, openapi_extra=form, responses=_PREDICT)
     async def predict(request: Request, wait: Annotated[bool, Query()] = False) -> Response:
         """Find opacities in the files of one study: `files`, and `detector`; `wait=1` answers with the result."""
+        check_names(request.query_params, "query key", ("wait",))
         try:
-            with jobs.receiving() as folder:
+            with jobs.receiving(request.client.host if request.client else None) as folder:
                 uploads, detector = await intake.read(request, folder, jobs.runtime.choices)
                 job = await asyncio.to_thread(jobs.submit, folder, uploads, detector)
         except QueueFull as error:
@@ -37,22 +46,23 @@ def add_predict_routes(app: FastAPI, jobs: Jobs, limits: Limits) -> None:
             raise HTTPException(507, "there is no room for the files", headers=_RETRY) from None
         return await _waited(request, jobs, job) if wait else JSONResponse({"id": job.key}, 202)
 
-    @app.get("/api/predict/{key}")
-    def state(key: str) -> dict[str, Any]:
+    @app.get("/api/predict/{key}", responses=refusals(404))
+    def state(key: str) -> Study:
         """State, progress and, once it is done, the result of a study."""
         return shown(jobs, find_job(jobs, key))
 
-    @app.delete("/api/predict/{key}")
-    def cancel(key: str) -> dict[str, Any]:
+    @app.delete("/api/predict/{key}", responses=refusals(404, changes=True))
+    def cancel(key: str) -> Study:
         """Cancel a study; one that has ended stays as it is."""
         job = find_job(jobs, key)
         jobs.cancel(job)
         return shown(jobs, job)
 
-    @app.get("/api/predict/{key}/events")
-    async def events(key: str) -> StreamingResponse:
+    @app.get("/api/predict/{key}/events", response_class=Response, responses=sends(_EVENTS) | refusals(404))
+    async def events(request: Request, key: str) -> StreamingResponse:
         """Server-sent events: the state of a study whenever it changes, until it has ended."""
-        return StreamingResponse(_events(jobs, find_job(jobs, key)), media_type="text/event-stream")
+        told = _events(jobs, find_job(jobs, key)) if request.method == "GET" else iter(())
+        return StreamingResponse(told, media_type=_EVENTS)
 
 
 def find_job(jobs: Jobs, key: str) -> Job:
@@ -63,14 +73,17 @@ def find_job(jobs: Jobs, key: str) -> Job:
     return job
 
 
-def shown(jobs: Jobs, job: Job) -> dict[str, Any]:
+def shown(jobs: Jobs, job: Job) -> Study:
     """A study as it is answered."""
-    told: dict[str, Any] = {"id": job.key, "state": job.state, "progress": job.progress}
+    told: Study = {"id": job.key, "state": job.state, "progress": job.progress}
     if job.state == "queued":
         told["position"] = jobs.position(job)
     if job.detail is not None:
         told["detail"] = job.detail
-    return told | (job.found.result.as_dict() if job.found else {})
+    if job.found is not None:
+        result = job.found.result.as_dict()
+        told["images"], told["study"] = result["images"], result["study"]
+    return told
 
 
 async def _waited(request: Request, jobs: Jobs, job: Job) -> Response:

@@ -3,7 +3,7 @@
 import hashlib
 import multiprocessing
 import resource
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from siimdet.imaging.grayscale import to_grey
 from siimdet.imaging.png import write_png
 from siimdet.imaging.radiograph import Radiograph
 from siimdet.imaging.raw import read_raw
+from siimdet.serve.one_study import Belonging, belonging
 
 Kind = Literal["dicom", "png", "jpeg"]
 
@@ -57,6 +58,7 @@ class Upload:
     digest: str
     path: Path
     size: ImageSize
+    belonging: Belonging = field(repr=False)
 
     @property
     def image(self) -> Path:
@@ -81,22 +83,10 @@ def receive(folder: Path, data: bytes, kind: Kind, limits: DecodeLimits = LIMITS
     digest = hashlib.sha256(data).hexdigest()
     path = folder / f"{digest[:_ID]}.{kind}"
     path.write_bytes(data)
-    return Upload(digest[:_ID], kind, digest, path, _decode(path, kind, limits))
+    return Upload(digest[:_ID], kind, digest, path, *_decode(path, kind, limits))
 
 
-def grey_image(path: Path, kind: Kind) -> NDArray[np.unsignedinteger]:
-    """A file as grey pixels u8[H, W] of its original size; a copy of 8 bits as it is.
-
-    Raises: ImageError for a file that cannot be read, or has one grey level.
-    """
-    image = read_raw(path, is_dicom=kind == "dicom")
-    grey = to_grey(image) if isinstance(image, Radiograph) else image
-    if grey.min() == grey.max():
-        raise ImageError(path, "pixels", found="one grey level", expected="an image of something")
-    return grey
-
-
-def _decode(path: Path, kind: Kind, limits: DecodeLimits) -> ImageSize:
+def _decode(path: Path, kind: Kind, limits: DecodeLimits) -> tuple[ImageSize, Belonging]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     ours, theirs = context.Pipe(duplex=False)
@@ -113,7 +103,8 @@ def _decode(path: Path, kind: Kind, limits: DecodeLimits) -> ImageSize:
         child.join()
         child.close()
     if isinstance(answer, tuple):
-        return ImageSize(*answer)
+        size, told = answer
+        return ImageSize(*size), Belonging(*told)
     if answer is None:
         raise TooCostly("upload", "file", found="one that takes too much memory or time", expected=_DECODABLE)
     raise ImageError("upload", **answer)
@@ -123,15 +114,25 @@ def _decode_child(path: Path, kind: Kind, limits: DecodeLimits, pipe: Connection
     resource.setrlimit(resource.RLIMIT_AS, (limits.memory_bytes, limits.memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (limits.seconds, limits.seconds))
     try:
-        grey = grey_image(path, kind)
+        image = read_raw(path, is_dicom=kind == "dicom")
+        grey = _grey(image, path)
         write_png(_image_beside(path), grey)
-        pipe.send((grey.shape[1], grey.shape[0]))
+        told = belonging(image.ids) if isinstance(image, Radiograph) else Belonging()
+        pipe.send((grey.shape[::-1], tuple(told)))
     except UserError as error:
         # Without the path: its name is ours.
         pipe.send({"field": error.field, "found": error.found, "expected": error.expected})
     except Exception as error:
         # Codecs that run out of memory raise as they like; a traceback would stand in the server's log.
         pipe.send({"field": "file", "found": type(error).__name__, "expected": _DECODABLE})
+
+
+def _grey(image: Radiograph | NDArray[np.unsignedinteger], path: Path) -> NDArray[np.unsignedinteger]:
+    """u8[H, W] of the original size; a copy of 8 bits as it is. Raises: ImageError for one grey level."""
+    grey = to_grey(image) if isinstance(image, Radiograph) else image
+    if grey.min() == grey.max():
+        raise ImageError(path, "pixels", found="one grey level", expected="an image of something")
+    return grey
 
 
 def _image_beside(path: Path) -> Path:
