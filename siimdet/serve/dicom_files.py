@@ -1,11 +1,15 @@
 """DICOM results of many studies, from files to files."""
 
+import contextlib
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from pydicom import dcmread
+from pydicom.config import disable_value_validation
 from pydicom.dataset import Dataset
 
 from siimdet.core.files import atomic_write, check_id
@@ -13,13 +17,15 @@ from siimdet.data.table import write_table
 from siimdet.errors import ImageError, UserError
 from siimdet.imaging.dicom import read_header_ids
 from siimdet.serve.dicom_find import DicomFiles
-from siimdet.serve.dicom_identity import Origin
+from siimdet.serve.dicom_identity import Kind, Origin, is_ours
 from siimdet.serve.dicom_predictions import Predictions
 from siimdet.serve.dicom_results import shown_boxes, study_objects
 from siimdet.serve.dicom_source import Source, read_source
 from siimdet.serve.results import ImageResult
 
 FAILURES = "failures.csv"
+_REPORT, _PRESENTATION, _CAPTURE = "report.dcm", ".presentation.dcm", ".capture.dcm"
+_WRITTEN: dict[str, Kind] = {_REPORT: "report", f"*{_PRESENTATION}": "presentation", f"*{_CAPTURE}": "capture"}
 
 _Progress = Callable[[int, int], None]
 
@@ -47,8 +53,10 @@ def write_results(
     """Write STUDY/report.dcm, STUDY/IMAGE.presentation.dcm and STUDY/IMAGE.capture.dcm, and failures.csv, in `out`.
 
     An image that cannot be read, is of another size than its predictions or has no file is refused, the others of its
-    study go on. Each file is written whole or not at all, over what a run before wrote.
+    study go on. Each file is written whole or not at all. What a run before wrote is deleted first: its objects would
+    be taken for these predictions'.
     """
+    _clear(out)
     refused: list[Refused] = []
     studies = _by_study(predictions, files, refused)
     done = images = 0
@@ -62,6 +70,35 @@ def write_results(
     refused += [Refused(study_id, "", "images: found none, expected one of this study") for study_id in without]
     write_table(out / FAILURES, Refused._fields, sorted(refused))
     return Written(done, images, tuple(sorted(refused)))
+
+
+def _clear(out: Path) -> None:
+    """Delete the objects that a run before wrote, and their folders where nothing else is in them.
+
+    Raises: UserError for one that cannot be deleted.
+    """
+    earlier = [
+        path for pattern, kind in _WRITTEN.items() for path in out.glob(f"*/{pattern}") if _is_written(path, kind)
+    ]
+    for path in earlier:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise UserError(path, "file", found=error.strerror, expected="one that can be replaced") from None
+        with contextlib.suppress(OSError):
+            path.parent.rmdir()
+
+
+def _is_written(path: Path, kind: Kind) -> bool:
+    """Whether a file is of this command; one that cannot be read is not."""
+    try:
+        read_header_ids(path)  # within its limits
+        with warnings.catch_warnings(), disable_value_validation():
+            warnings.simplefilter("ignore")
+            header = dcmread(path, stop_before_pixels=True, specific_tags=["Manufacturer", "SeriesNumber"])
+            return is_ours(header, kind)
+    except Exception:  # a parser on anybody's bytes fails in any way
+        return False
 
 
 def _by_study(predictions: Predictions, files: DicomFiles, refused: list[Refused]) -> dict[str, dict[str, str]]:
@@ -125,9 +162,9 @@ def _write_study(
         refused.append(Refused(study_id, "", error.reason))
         return False
     for image, state, picture in zip(images, made.presentations, made.captures, strict=True):
-        _write(folder / f"{image.image_id}.presentation.dcm", state)
-        _write(folder / f"{image.image_id}.capture.dcm", picture)
-    _write(folder / "report.dcm", made.report)
+        _write(folder / f"{image.image_id}{_PRESENTATION}", state)
+        _write(folder / f"{image.image_id}{_CAPTURE}", picture)
+    _write(folder / _REPORT, made.report)
     return True
 
 

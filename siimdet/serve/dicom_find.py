@@ -38,8 +38,10 @@ class DicomFiles:
         names: dict[str, list[str]] = defaultdict(list)
         for place in self._places:
             path = PurePosixPath(place)
+            names[path.name].append(place)
             # A UID as a name ends in what looks like a suffix.
-            names[path.stem if path.suffix.lower() in _SUFFIXES else path.name].append(place)
+            if path.suffix.lower() in _SUFFIXES:
+                names[path.stem].append(place)
         return names
 
     @cached_property

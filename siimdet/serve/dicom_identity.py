@@ -91,6 +91,11 @@ class Origin:
         }
 
 
+def is_ours(header: Dataset, kind: Kind) -> bool:
+    """Whether a header has the maker and series number that Origin.series gives this kind of object."""
+    return header.get("Manufacturer") == MAKER and header.get("SeriesNumber") == _SERIES[kind][0]
+
+
 def nameless(source: Source) -> Dataset:
     """The header without patient and study but for its UID: what highdicom gets to see of it.
 

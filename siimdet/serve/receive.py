@@ -16,7 +16,9 @@ from typing import Any, cast
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.transport import AssociationSocket
 
 from siimdet.errors import UserError
@@ -35,6 +37,8 @@ _SECONDS = 60.0  # that a sender may be silent, and that a PDU may take
 _REQUEST_SECONDS = 10.0  # from a connection to the request of an association
 _PATIENCE = 10.0  # seconds for open associations to end once the service does
 _GOODBYE = 1.0  # seconds for a sender to hear that it is cut off
+_NAMED = 3  # SOP classes on a line of the log; some senders ask for all there are
+_NO_SYNTAX = 0x04  # of a presentation context: its SOP class is taken, none of its transfer syntaxes
 
 log = logging.getLogger(__name__)
 # It logs what it cannot decode, and every association by address.
@@ -58,6 +62,7 @@ class Receiver:
         handlers = [
             (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_REJECTED, self._rejected),
             (evt.EVT_PDU_RECV, self._count),
             (evt.EVT_DIMSE_RECV, self._complete),
             (evt.EVT_C_STORE, self._store),
@@ -102,7 +107,14 @@ class Receiver:
         """The library's own limit counts connections that never ask for an association, such as a port check's."""
         if len(self._at_work()) >= _ASSOCIATIONS:
             event.assoc.acse.send_reject(0x02, 0x03, 0x02)  # for now, by the service, local limit exceeded
+            request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
+            event.assoc.requestor.ae_title = request.calling_ae_title  # the library would set it later
+            _say(event, f"refused, {_ASSOCIATIONS} associations are open")
             event.assoc.kill()
+
+    def _rejected(self, event: evt.Event) -> None:
+        """The library's own refusal, for which it has one reason here."""
+        _say(event, "refused, not among --calling")
 
     def _count(self, event: evt.Event) -> None:
         """A sender of more than a file may have is cut off: it is all kept in memory until it is whole."""
@@ -114,6 +126,8 @@ class Receiver:
 
     def _complete(self, event: evt.Event) -> None:
         self._bytes[event.assoc] = 0
+        if isinstance(event.message, C_STORE_RQ):
+            self._kept.setdefault(event.assoc, Counter())  # its sender may leave before it is counted
 
     def _store(self, event: evt.Event) -> int:
         if cast(C_STORE, event.request).AffectedSOPClassUID != event.context.abstract_syntax:
@@ -150,7 +164,7 @@ class Receiver:
 
     def _refuse(self, event: evt.Event, reason: str) -> None:
         self._kept[event.assoc]["refused"] += 1
-        log.info("receive: %s: an object is refused for %s", event.assoc.requestor.ae_title, reason)
+        _say(event, f"an object is refused for {reason}")
 
     def _closed(self, event: evt.Event) -> None:
         if event.assoc.requestor.primitive is None:
@@ -158,9 +172,11 @@ class Receiver:
             answers: Queue[Any] = event.assoc.dul.to_user_queue
             answers.put(None)
         self._bytes.pop(event.assoc, None)
-        if kept := self._kept.pop(event.assoc, None):
-            told = ", ".join(f"{count} {outcome}" for outcome, count in sorted(kept.items(), reverse=True))
-            log.info("receive: %s: %s", event.assoc.requestor.ae_title, told)
+        kept, answer = self._kept.pop(event.assoc, None), event.assoc.acceptor.primitive
+        if kept:
+            _say(event, ", ".join(f"{count} {outcome}" for outcome, count in sorted(kept.items(), reverse=True)))
+        elif kept is None and answer is not None and answer.result == 0:
+            _say(event, f"nothing stored{_not_taken(event.assoc)}")
 
 
 def _entity(title: str, callers: Sequence[str]) -> AE:
@@ -179,6 +195,23 @@ def _entity(title: str, callers: Sequence[str]) -> AE:
     for sop_class in CLASSES:
         entity.add_supported_context(sop_class, sorted(SYNTAXES))
     return entity
+
+
+def _say(event: evt.Event, words: str) -> None:
+    """A line of the log on a sender, by its title: the library takes none with control characters."""
+    log.info("receive: %s: %s", event.assoc.requestor.ae_title, words)
+
+
+def _not_taken(association: Association) -> str:
+    """What was asked for in vain: the first SOP classes by name, as the end of a line; empty for nothing."""
+    taken = {each.abstract_syntax for each in association.accepted_contexts}
+    names: dict[str, None] = {}
+    for each in association.rejected_contexts:
+        if (uid := each.abstract_syntax) is not None and uid not in taken:
+            name = "a private class" if uid.name == uid else uid.name  # one that is not DICOM's may hold anything
+            names[f"{name} (transfer syntax)" if each.result == _NO_SYNTAX else name] = None
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return f"; not taken: {', '.join([*list(names)[:_NAMED], *more])}" if names else ""
 
 
 def _connection(association: Association) -> AssociationSocket:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pydicom
@@ -132,6 +133,54 @@ def test_two_files_of_a_name_and_two_studies_under_one(tmp_path, raw):
     assert [row[0] for row in failures(tmp_path)] == ["aaa", "i3"]
     assert "again/i3.dcm and train/bbb/s/i3.dcm" in failures(tmp_path)[1][2]
     assert "StudyInstanceUID: found 1.2.9, expected 1.2.3" in failures(tmp_path)[0][2]
+    assert written(tmp_path) == []
+
+
+def test_nothing_of_an_earlier_run_stays_among_the_results(tmp_path, raw):
+    rows = [f"{image}_image,none 1 0 0 1 1" for image in ("i1", "i2", "i3", "1.2.5.1.4")]
+    assert dicom_results(tmp_path, write_csv(tmp_path / "a.csv", f"aaa_study,{STUDY}", *rows)) == 0
+    theirs = {path: path.read_bytes() for path in (raw / "train").rglob("*.dcm")}
+    shutil.copy(raw / "train/bbb/s/i3.dcm", tmp_path / "out/1.2.4/their.capture.dcm")
+    (tmp_path / "out/1.2.5/report.dcm").write_bytes(b"no DICOM")
+    (tmp_path / "out/aaa/own.presentation.dcm").mkdir()
+    shutil.copy(tmp_path / "out/aaa/report.dcm", tmp_path / "out/aaa/mine.dcm")
+    (raw / "train/aaa/s/i1.dcm").write_bytes(b"broken")
+    del theirs[raw / "train/aaa/s/i1.dcm"]
+    assert dicom_results(tmp_path, write_csv(tmp_path / "b.csv", f"aaa_study,{STUDY}", *rows[:2])) == 3
+    assert written(tmp_path) == [
+        "1.2.4/their.capture.dcm",
+        "1.2.5/report.dcm",
+        "aaa/i2.capture.dcm",
+        "aaa/i2.presentation.dcm",
+        "aaa/mine.dcm",
+        "aaa/own.presentation.dcm",
+        "aaa/report.dcm",
+    ]
+    assert {path: path.read_bytes() for path in theirs} == theirs
+    (tmp_path / "out/1.2.5/report.dcm").unlink()
+    assert dicom_results(tmp_path, write_csv(tmp_path / "c.csv", rows[0])) == 3
+    assert written(tmp_path) == ["1.2.4/their.capture.dcm", "aaa/mine.dcm", "aaa/own.presentation.dcm"]
+
+
+def test_predictions_that_cannot_be_used_leave_the_earlier_results(tmp_path, raw):
+    assert dicom_results(tmp_path, write_csv(tmp_path / "a.csv", "i3_image,none 1 0 0 1 1")) == 0
+    before = written(tmp_path)
+    assert dicom_results(tmp_path, write_csv(tmp_path / "b.csv", f"aaa_study,{STUDY}")) == 2
+    assert written(tmp_path) == before != []
+
+
+@pytest.mark.parametrize("image_id", ["i3", "i3.dcm", "export"])
+def test_a_name_is_found_with_and_without_its_suffix(tmp_path, raw, image_id):
+    assert dicom_results(tmp_path, write_csv(tmp_path / "s.csv", f"{image_id}_image,none 1 0 0 1 1")) == 0
+    assert f"{image_id}.capture.dcm" in written(tmp_path)[0]
+
+
+def test_a_study_with_two_files_of_one_uid_is_refused_as_a_whole(tmp_path, raw):
+    write_image(raw / "train/bbb/s/i6.dcm", study="1.2.4", number=3)
+    rows = ["i3_image,none 1 0 0 1 1", "i6_image,none 1 0 0 1 1"]
+    assert dicom_results(tmp_path, write_csv(tmp_path / "s.csv", *rows)) == 3
+    assert [row[0] for row in failures(tmp_path)] == ["1.2.4"]
+    assert "SOPInstanceUID: found 1.2.4.1.3 again" in failures(tmp_path)[0][2]
     assert written(tmp_path) == []
 
 

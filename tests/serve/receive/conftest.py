@@ -44,6 +44,11 @@ class Service:
         return self._log.read_text()
 
     @property
+    def said(self) -> list[str]:
+        """The log's lines on senders."""
+        return re.findall(r"receive: (.+)\n", self.log)
+
+    @property
     def files(self) -> list[str]:
         return sorted(path.relative_to(self.out).as_posix() for path in self.out.rglob("*") if path.is_file())
 

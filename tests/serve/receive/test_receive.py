@@ -23,6 +23,7 @@ from siimdet.imaging.dicom import read_radiograph
 from siimdet.serve import receive
 
 CR, DX = ComputedRadiographyImageStorage, DigitalXRayImageStorageForPresentation
+MPEG2 = "1.2.840.10008.1.2.4.100"
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "implicit", "rle", "jpeg-lossless"])
@@ -50,7 +51,7 @@ def test_it_takes_what_we_decode_and_nothing_but_radiographs(shared):
         association = shared.associate(syntaxes=[syntax])
         assert association.is_established, syntax
         association.release()
-    assert not shared.associate(syntaxes=["1.2.840.10008.1.2.4.100"]).is_established  # MPEG-2
+    assert not shared.associate(syntaxes=[MPEG2]).is_established
 
 
 def test_the_same_again_is_not_written_and_a_corrected_one_takes_the_place(shared, film):
@@ -76,6 +77,27 @@ def test_only_those_that_may_send_do(service, film):
     assert running.send(film("1.11"), title="XRAY", ae_title="ANY") == [receive.STORED]
     assert running.associate(title="OTHER").is_rejected
     assert "siimdet receives as WARD on" in running.log
+    running.wait_for(lambda: sorted(running.said) == ["OTHER: refused, not among --calling", "XRAY: 1 stored"])
+
+
+def test_who_stores_nothing_is_in_the_log_and_a_port_check_is_not(service):
+    running = service()
+    running.connect().close()
+    association = running.associate(Verification, title="ECHO")
+    assert association.send_c_echo().Status == 0
+    association.release()
+    running.wait_for(lambda: running.said == ["ECHO: nothing stored"])
+    running.associate(CR, CTImageStorage, "1.2.3.4", title="CT1").release()
+    expected = "CT1: nothing stored; not taken: CT Image Storage, a private class"
+    running.wait_for(lambda: running.said[1:] == [expected])
+    assert not running.associate(CR, syntaxes=[MPEG2], title="FILM").is_established
+    expected = "FILM: nothing stored; not taken: Computed Radiography Image Storage (transfer syntax)"
+    running.wait_for(lambda: running.said[2:] == [expected])
+    assert not running.associate(
+        *[f"1.2.840.10008.5.1.4.1.1.{number}" for number in (2, 4, 20, 128, 130)]
+    ).is_established
+    running.wait_for(lambda: running.said[3:] and running.said[3].endswith("Nuclear Medicine Image Storage, 2 more"))
+    assert len(running.said) == 4
 
 
 def test_what_was_received_is_converted(shared, film, tmp_path):
@@ -92,17 +114,29 @@ def test_what_a_killed_one_left_is_cleared_up(service, tmp_path):
 
 
 @pytest.mark.pacs
-def test_dcmtk_sends_to_it(shared, film, tmp_path):
+def test_dcmtk_sends_to_it(shared, service, film, tmp_path):
     # Not storescu: pynetdicom brings a program of that name too, first on the path of an activated environment.
     if shutil.which("dcmsend") is None:
         if "SIIMDET_REQUIRE_PACS" in os.environ:
             pytest.fail("SIIMDET_REQUIRE_PACS is set, but there is no dcmsend on the path")
         pytest.skip("no dcmsend: it comes with dcmtk")
     film("1.14").save_as(tmp_path / "a.dcm")
-    command = ["dcmsend", "--aetitle", "DCMTK", "127.0.0.1", str(shared.port), tmp_path / "a.dcm"]
-    assert subprocess.run(command, check=False).returncode == 0
-    shared.wait_for(lambda: "DCMTK: 1 stored" in shared.log)
+    ct = film("1.15")
+    ct.SOPClassUID = ct.file_meta.MediaStorageSOPClassUID = CTImageStorage
+    ct.save_as(tmp_path / "ct.dcm")
+
+    def dcmsend(name: str, title: str, port: int) -> int:
+        command = ["dcmsend", "--aetitle", title, "127.0.0.1", str(port), tmp_path / name]
+        return subprocess.run(command, check=False).returncode
+
+    assert dcmsend("a.dcm", "DCMTK", shared.port) == 0
+    shared.wait_for(lambda: "DCMTK: 1 stored" in shared.said)
     assert pydicom.dcmread(shared.out / "1.14" / "1.14.1" / "1.14.1.1.dcm") == film("1.14")
+    dcmsend("ct.dcm", "SCANNER", shared.port)
+    shared.wait_for(lambda: "SCANNER: nothing stored; not taken: CT Image Storage" in shared.said)
+    strict = service("--calling", "XRAY1")
+    dcmsend("a.dcm", "BAD", strict.port)
+    strict.wait_for(lambda: strict.said == ["BAD: refused, not among --calling"])
 
 
 def line_of(capfd, *options: object) -> str:

@@ -11,7 +11,7 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.pdu import P_DATA_TF
+from pynetdicom.pdu import A_ASSOCIATE_RQ, P_DATA_TF
 
 from siimdet.serve import receive
 
@@ -117,6 +117,20 @@ def test_who_leaves_within_an_object_leaves_nothing(shared, film):
     assert shared.files == sorted([*before, "1.3/1.3.1/1.3.1.1.dcm"])
 
 
+def test_a_title_makes_no_line_of_its_own_in_the_log(service):
+    running = service("--calling", "XRAY")
+    first = running.associate(title="A: 9 stored")
+    request = A_ASSOCIATE_RQ()
+    request.from_primitive(first.requestor.primitive)
+    with running.connect() as connection:
+        connection.sendall(request.encode().replace(b"A: 9 stored", b"A\nreceive:B"))
+        while not is_closed(connection):
+            pass
+    running.associate(title="LAST")
+    refused = [f"{title}: refused, not among --calling" for title in ("A: 9 stored", "LAST")]
+    running.wait_for(lambda: sorted(running.said) == refused)
+
+
 def test_connections_without_an_association_take_no_place(shared, film):
     shared.wait_for(lambda: shared.threads <= 3)
     for _ in range(receive._ASSOCIATIONS * 2):
@@ -135,6 +149,7 @@ def test_more_associations_than_are_allowed_are_told_to_come_again(service):
     third = running.associate()
     assert third.is_rejected
     assert (third.acceptor.primitive.result_source, third.acceptor.primitive.diagnostic) == (3, 2)
+    running.wait_for(lambda: running.said == ["MODALITY: refused, 2 associations are open"])
     first.release()
     running.wait_for(lambda: (again := running.associate()).is_established and (again.release() or True))
     second.release()

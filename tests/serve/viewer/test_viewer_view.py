@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
+from pydicom import dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 
@@ -73,6 +75,27 @@ def test_compressed_files_are_drawn_within_the_policy(open_viewer, shared_data):
         expect(viewer.at("#reading")).to_contain_text("1760 x 1760 px")
         viewer.page.wait_for_timeout(300)
         assert viewer.greys().std() > 30
+
+
+@pytest.mark.parametrize("fault", ["no pixels", "deflated", "half a PNG"])
+def test_a_file_that_cannot_be_drawn_is_named_and_no_more(open_viewer, radiograph, rectangle, tmp_path, fault):
+    """The fixture refuses what the console and the page say of it."""
+    path = tmp_path / "broken"
+    if fault == "half a PNG":
+        path.write_bytes(rectangle[0].read_bytes()[:200])
+    else:
+        found = dcmread(radiograph)
+        if fault == "no pixels":
+            del found.PixelData
+        else:
+            found.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        found.save_as(path)
+    viewer = open_viewer()
+    viewer.page.set_input_files("#files input", [str(path)])
+    expect(viewer.at("#viewport")).to_have_attribute("data-state", "failed")
+    expect(viewer.at("#refusal")).to_contain_text("broken cannot be drawn here")
+    viewer.show(radiograph)
+    expect(viewer.at("#reading")).to_contain_text("600 x 500 px")
 
 
 @pytest.mark.parametrize("renderer", ["browser", "without_webgl"])

@@ -11,6 +11,8 @@ export function registerDicom(): void {
   // A header with a value of the wrong length is common; dcmjs writes each as an error to the console.
   log.setLevel('silent', false);
   log.getLogger('validation.dcmjs').setLevel('silent', false);
+  // The loader logs by it, too: of files without pixels, which the page names itself.
+  log.getLogger('cs3d.dicomImageLoader.wadouri').setLevel('silent', false);
 }
 
 /** The image id of a file. */

@@ -56,7 +56,7 @@ export class Radiograph {
   /** Draws a file's image, whole and in its own window. Rejects with what is wrong, to be read after its name. */
   async show(file: File): Promise<void> {
     const imageId = (await kindOf(file)) === 'picture' ? addPicture(file) : addDicom(file);
-    const image = await imageLoader.loadAndCacheImage(imageId, loading()).catch((error: unknown) => {
+    const image = await load(imageId).catch((error: unknown) => {
       throw new Error('cannot be drawn here; the server may read it all the same.', { cause: error });
     });
     layFlat(image);
@@ -177,8 +177,15 @@ export class Radiograph {
   }
 }
 
+/** Not loadAndCacheImage(), which leaves the cache's promise to nobody: a broken file would be an error of the page. */
+async function load(imageId: string): Promise<Types.IImage> {
+  const promise = imageLoader.loadImage(imageId, loading());
+  await cache.putImageLoadObject(imageId, { promise });
+  return promise;
+}
+
 /** Colour as the renderer in use draws it; the type of the options leaves this one out. */
-function loading(): Parameters<typeof imageLoader.loadAndCacheImage>[1] {
+function loading(): Parameters<typeof imageLoader.loadImage>[1] {
   return { useRGBA: getShouldUseCPURendering() } as object as ReturnType<typeof loading>;
 }
 
