@@ -6,6 +6,9 @@ escapes is our own fault: it keeps its traceback and exits with 1.
 
 from pathlib import Path
 
+_SHOWN = 200
+"""Characters of a file that an error shows."""
+
 
 class UserError(Exception):
     """Something the user can mend: a path, a table, a config, an image."""
@@ -65,6 +68,12 @@ class MissingExtra(UserError):
 
     def __reduce__(self):
         return _rebuild_missing, (self.file, self.expected)
+
+
+def shown(value: object) -> str:
+    """What an error shows of a file's own text or value: its beginning, for a file may be one line of megabytes."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _one_line(value: object) -> str:

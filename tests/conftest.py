@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser, sync_playwright
 
 from converters import SOURCES
@@ -35,6 +36,8 @@ IMPORTED = (
     "tests.kernels",
 )
 """What a process of `forked` has imported, and compiled: twenty seconds and more of an interpreter of its own."""
+settings.register_profile("siimdet", deadline=None)  # the cores are shared
+settings.load_profile("siimdet")
 HERE = Path(__file__).parent
 LONG = ("serve", "training", "chain")
 """Folders of files that take the longest."""

@@ -78,7 +78,9 @@ def fuse(
     dataset: DatasetOption,
     out: Annotated[Path, typer.Option(help="COCO results to write.")],
     method: Annotated[FusionMethod, typer.Option(help="How boxes become one.")] = FusionMethod.WBF,
-    iou: Annotated[float, typer.Option(min=0, max=1, help="Boxes that overlap by more are one.")] = 0.55,
+    iou: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Boxes that overlap by more are one; not soft-nms. Default: .55.")
+    ] = None,
     weights: Annotated[list[float] | None, typer.Option(min=0, help="One per file.")] = None,
     conf_type: Annotated[ConfType | None, typer.Option(help="wbf: how scores become one. Default: avg.")] = None,
     skip_below: Annotated[
@@ -131,7 +133,7 @@ def submit(
     rule = load_config(coupling, kinds=("coupling",)) if coupling else Coupling(kind="coupling")
     data = read_dataset(dataset)
     name = split.value if split else None
-    given = {"study": study, "coupling": rule, "file": str(out), "ids": read_submission(sample).ids if sample else None}
+    given = {"study": study, "coupling": rule, "file": str(out), "sample": read_submission(sample) if sample else None}
     if boxes is not None:
         from siimdet.submission.assemble import assemble_files
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +28,9 @@ def evaluate(
     study_level: Annotated[Path | None, typer.Option(help="and train_study_level.csv,")] = None,
     patients: Annotated[Path | None, typer.Option(help="with train_meta.csv to resample patients,")] = None,
     sources: Annotated[Path | None, typer.Option(help="and a CSV of image sizes and sources.")] = None,
+    sample: Annotated[
+        Path | None, typer.Option(help="For --check-only: the ids of this submission file are wanted.")
+    ] = None,
     only_submitted: Annotated[bool, typer.Option("--only-submitted", help="Score the submitted ids alone.")] = False,
     check_only: Annotated[bool, typer.Option("--check-only", help="Check the file, do not score it.")] = False,
     bootstrap: Annotated[
@@ -45,20 +47,28 @@ def evaluate(
 ) -> None:
     """Score a submission or a detector's boxes by VOC 2010 AP at IoU > 0.5, or report on a classifier's CSV."""
     tables = {"--image-level": image_level, "--study-level": study_level}
-    _check_truth(predictions, dataset, tables, {"--patients": patients, "--sources": sources})
+    beside = {"--patients": patients, "--sources": sources}
+    _check_truth(predictions, {"--dataset": dataset, "--sample": sample}, tables, beside, split)
     parts = {"--bootstrap": bootstrap, "second file": other, "--report": report}
-    _check_parts(predictions, parts, {"--boxes": boxes, "--blanked": blanked}, check_only=check_only)
+    _check_parts(predictions, parts, {"--boxes": boxes, "--blanked": blanked}, sample, check_only=check_only)
     from siimdet.submission.evaluate import check_file, evaluate_file
     from siimdet.submission.evaluate_pair import evaluate_pair
-    from siimdet.submission.scored import SAMPLES, resampled
+    from siimdet.submission.scored import SAMPLES, Scored, resampled
     from siimdet.submission.truth_files import TruthFiles
 
-    against = TruthFiles(dataset, split.value if split else None, image_level, study_level, patients, sources)
+    name = split.value if split else None
+    against = TruthFiles(dataset, name, image_level, study_level, patients, sources, sample)
     if check_only:
         checked = check_file(predictions, against, only_submitted=only_submitted)
+        _say_left_out(predictions, checked)
         print(json.dumps(checked) if as_json else indented(checked))
         return
-    score = partial(evaluate_file, against=against, only_submitted=only_submitted)
+
+    def score(file: Path) -> Scored:
+        made = evaluate_file(file, against, only_submitted=only_submitted)
+        _say_left_out(file, made.figures)
+        return made
+
     scored, samples = score(predictions), bootstrap or SAMPLES
     pair = None if other is None else evaluate_pair(scored, score(other), samples=samples)
     if bootstrap is not None or report is not None:
@@ -80,26 +90,48 @@ def evaluate(
 
 
 def _check_truth(
-    file: Path, dataset: Path | None, tables: Mapping[str, Path | None], beside: Mapping[str, Path | None]
+    file: Path,
+    whole: Mapping[str, Path | None],
+    tables: Mapping[str, Path | None],
+    beside: Mapping[str, Path | None],
+    split: SplitName | None,
 ) -> None:
-    """Raise UserError unless truth is a data set, or both tables and what goes with them."""
+    """Raise UserError unless ids are of a data set, a sample or both, or of both tables with what goes beside them."""
+    named = [name for name, path in whole.items() if path is not None]
     given = [name for name, path in tables.items() if path is not None]
-    if (dataset is None) == (not given) or 0 < len(given) < len(tables):
-        expected = "--dataset, or --image-level and --study-level"
+    if bool(named) == bool(given) or 0 < len(given) < len(tables):
+        expected = "--dataset, or --image-level and --study-level, or to check alone --sample"
         raise UserError(file, "truth", found="none, half of one or two kinds", expected=expected)
-    for name, path in beside.items():
-        if path is not None and dataset is not None:
-            raise UserError(file, name, found="--dataset, which tells that itself", expected="label tables")
+    if named:
+        _refuse(file, beside, found=named[0], expected="label tables")
+    if named != ["--dataset"]:
+        found = "--sample, which names the images" if named else "label tables, which have no splits"
+        _refuse(file, {"--split": split}, found=found, expected="--dataset alone")
 
 
-def _check_parts(file: Path, figures: Mapping[str, Any], shown: Mapping[str, Any], *, check_only: bool) -> None:
-    """Raise UserError for what --check-only leaves out, or a report alone shows."""
-    given = next((name for name, value in figures.items() if value is not None), None)
-    if check_only and given:
-        raise UserError(file, given, found="--check-only", expected="one: a check has no figures")
-    lonely = next((name for name, value in shown.items() if value), None)
-    if lonely and figures["--report"] is None:
-        raise UserError(file, lonely, found="no --report", expected="one, which shows it")
+def _check_parts(
+    file: Path, figures: Mapping[str, Any], shown: Mapping[str, Any], sample: Path | None, *, check_only: bool
+) -> None:
+    """Raise UserError for what --check-only leaves out, what it alone takes, or a report alone shows."""
+    if check_only:
+        _refuse(file, figures, found="--check-only", expected="one: a check has no figures")
+    else:
+        _refuse(file, {"--sample": sample}, found="no --check-only", expected="one: a sample has no truth")
+    if figures["--report"] is None:
+        _refuse(file, shown, found="no --report", expected="one, which shows it")
+
+
+def _refuse(file: Path, options: Mapping[str, Any], *, found: str, expected: str) -> None:
+    """Raise UserError if one of the options is given."""
+    given = next((name for name, value in options.items() if value), None)
+    if given:
+        raise UserError(file, given, found=found, expected=expected)
+
+
+def _say_left_out(file: Path, figures: Mapping[str, Any]) -> None:
+    """Say how many boxes lie in images that are not scored."""
+    if boxes := figures.get("predictions_left_out"):
+        say(f"{file}: {boxes} boxes of {figures['images_left_out']} other images are left out")
 
 
 def compare(

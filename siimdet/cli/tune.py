@@ -57,7 +57,8 @@ def tune(
             kind = calibrate.value if calibrate else None
             options = {"calibrate": kind, "always": always, "file": file, "progress": progress}
             tuned = fit(evidence, folds=folds, samples=bootstrap, **options)
-        stream.write(f"# siimdet tune: {_gain(tuned.figures)}\n{dump_config(tuned.coupling)}")
+        said = "".join(f"# {line}\n" for line in f"siimdet tune: {_gain(tuned.figures)}".splitlines())
+        stream.write(said + dump_config(tuned.coupling))
     print(json.dumps(tuned.figures | {"coupling": tuned.coupling.model_dump()}) if as_json else _text(tuned.figures))
     say(f"coupling: {out}")
 
@@ -98,11 +99,20 @@ def _text(figures: dict[str, Any]) -> str:
 
 
 def _gain(figures: dict[str, Any]) -> str:
-    """The gain in one line."""
+    """The gain in one line, and one more where what was submitted stays the best."""
     low, high = figures["interval"] or (float("nan"), float("nan"))
     verdict = "" if figures["verdict"] == "gain" else ", so none"
+    over = {"default": "over the default", "submitted": "over what was submitted"}[figures["reference"]]
     drawn = f"{figures['level']:.0%} of {figures['samples']} resamples"
-    return (
-        f"gain out of sample {figures['gain']:+.4f} ({low:+.4f} to {high:+.4f}){verdict}; "
+    gain = (
+        f"gain out of sample {figures['gain']:+.4f} ({low:+.4f} to {high:+.4f}) {over}{verdict}; "
         f"written: {figures['written']}; {figures['folds']} folds of {figures['patients']} patients, {drawn}"
+    )
+    if figures["verdict"] == "gain" or figures["reference"] == "default":
+        return gain
+    best = figures["submitted"]["mAP"]
+    worth = figures["default" if figures["written"] == "default" else "out_of_sample"]["mAP"]
+    return (
+        f"{gain}\nnothing found is surely better than the submission as it stands, mAP {best:.4f}: "
+        f"keep it; the coupling written ({figures['written']}) gives {worth:.4f}"
     )

@@ -6,6 +6,7 @@ Source: https://cocodataset.org/#format-data and #format-results.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,12 @@ from siimdet.core.boxes import xywh_to_xyxy, xyxy_to_xywh
 from siimdet.core.files import atomic_write, read_json
 from siimdet.core.types import BoxLabels, Detections, ImageRecord, ImageSize, LabelSpace
 from siimdet.data.dataset import Dataset
-from siimdet.errors import DatasetError
+from siimdet.errors import DatasetError, shown
+
+_MOST_CLASSES = 2**31 - 1
+"""Where the data set names none: ids are integers of 64 bits with us, of 32 with others."""
+_FURTHEST = 1e38
+"""Of a coordinate: two of them still add up to a corner in float32, for the image's size to judge."""
 
 
 def coco_ids(dataset: Dataset) -> dict[str, int]:
@@ -104,19 +110,21 @@ def write_detections(path: Path, dataset: Dataset, detections: Mapping[str, Dete
     _write_json(path, results)
 
 
-def read_detections(path: Path, dataset: Dataset) -> dict[str, Detections]:
+def read_detections(path: Path | str, dataset: Dataset) -> dict[str, Detections]:
     """Detections by image id, from COCO results; images in which nothing was found have no entry.
 
     Raises: DatasetError naming the entry with an unknown image or category, a broken box or score.
     """
+    path = Path(path)
     results = read_json(path, kind=DatasetError, what="a COCO file")
     _expect(isinstance(results, list), path, "content", type(results).__name__, "a list of COCO results")
     by_number = {number: image_id for image_id, number in coco_ids(dataset).items()}
     grouped: dict[str, list[tuple[list[float], int, float]]] = defaultdict(list)
     for position, entry in enumerate(results):
         image_id, bbox, class_id = _box(path, f"[{position}]", entry, by_number, dataset.classes)
-        score = entry.get("score")
-        _expect(_is_number(score) and 0 <= score <= 1, path, f"[{position}].score", score, "a number in [0, 1]")
+        given = entry.get("score")
+        score = _number(given)
+        _expect(0 <= score <= 1, path, f"[{position}].score", given, "a number in [0, 1]")
         grouped[image_id].append((bbox, class_id, score))
     sizes = {record.image_id: record.stored for record in dataset.records}
     return {image_id: _detections(path, image_id, rows, sizes[image_id]) for image_id, rows in grouped.items()}
@@ -146,7 +154,7 @@ def _matched_images(path: Path, images: list[Any], records: Sequence[ImageRecord
         expected = left.pop(image[0], None) if type(image[0]) is int else None
         if image != expected:
             raise DatasetError(
-                path, "images", found=image, expected=f"{expected or 'every id once'}, as in manifest.csv"
+                path, "images", found=shown(image), expected=f"{expected or 'every id once'}, as in manifest.csv"
             )
     return {number: image_id for image_id, number in ids.items()}
 
@@ -158,15 +166,21 @@ def _box(
     number, category, bbox = (entry.get(key) for key in ("image_id", "category_id", "bbox"))
     _expect(type(number) is int and number in by_number, path, f"{field}.image_id", number, "an id of annotations.json")
     # A data set without labels has no classes of its own: its predictions have the detector's.
-    known = type(category) is int and category >= 1 and (category <= len(classes) or not classes.names)
-    _expect(known, path, f"{field}.category_id", category, f"1 to {len(classes)}")
-    numbers = isinstance(bbox, list) and len(bbox) == 4 and all(_is_number(value) for value in bbox)
-    _expect(numbers, path, f"{field}.bbox", bbox, "four numbers: x, y, width, height")
-    return by_number[number], bbox, category - 1  # type: ignore[index, operator, return-value]
+    most = len(classes) or _MOST_CLASSES
+    known = type(category) is int and 1 <= category <= most
+    _expect(known, path, f"{field}.category_id", category, f"1 to {most}")
+    numbers = [_number(value) for value in bbox] if isinstance(bbox, list) else []
+    four = len(numbers) == 4 and all(abs(value) <= _FURTHEST for value in numbers)
+    _expect(four, path, f"{field}.bbox", bbox, "four numbers: x, y, width, height")
+    return by_number[number], numbers, category - 1  # type: ignore[index, operator]
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float)
+def _number(value: Any) -> float:
+    """A value of JSON as a float; NaN if it is no number or too large an integer for one."""
+    try:
+        return float(value) if type(value) in (int, float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def _list_of(content: dict[str, Any], key: str, path: Path) -> list[Any]:
@@ -178,7 +192,7 @@ def _list_of(content: dict[str, Any], key: str, path: Path) -> list[Any]:
 
 def _expect(holds: bool, path: Path, field: str, found: object, expected: object) -> None:
     if not holds:
-        raise DatasetError(path, field, found=found, expected=expected)
+        raise DatasetError(path, field, found=shown(found), expected=expected)
 
 
 def _write_json(path: Path, content: Any) -> None:

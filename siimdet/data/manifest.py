@@ -68,11 +68,12 @@ def write_dataset(
     return Dataset(root, source, labels, classes, bit_depth, ordered, boxes, _fingerprint(root), details or {})
 
 
-def read_dataset(root: Path, *, check_files: bool = False) -> Dataset:
+def read_dataset(root: Path | str, *, check_files: bool = False) -> Dataset:
     """Read a data set; with `check_files` every image of the manifest must be there too.
 
     Raises: DatasetError naming file, line, field, found and expected for anything missing or broken.
     """
+    root = Path(root)
     header = read_header(root / HEADER)
     labels, classes = (_space_from_json(root / HEADER, header, field) for field in ("labels", "classes"))
     if header.get("bit_depth") not in (8, 16):

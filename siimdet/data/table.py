@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from siimdet.core.files import atomic_write
-from siimdet.errors import UserError
+from siimdet.errors import UserError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Table:
             # float() takes Python's own 1_000, which no table means.
             return float(cell.replace("_", "?"))
         except ValueError:
-            raise self.error(line, field, found=repr(cell), expected="a number") from None
+            raise self.error(line, field, found=shown(repr(cell)), expected="a number") from None
 
 
 def read_table(path: Path, columns: Collection[str], *, kind: type[UserError]) -> Table:
@@ -95,16 +95,17 @@ def _header(path: Path, cells: list[str], columns: Collection[str], kind: type[U
     header = tuple(_stripped([cell.strip() for cell in cells]))
     for name in columns:
         if name not in header:
-            found = f"columns {', '.join(header)}" if header else "an empty file"
+            found = shown(f"columns {', '.join(header)}") if header else "an empty file"
             raise kind(path, "header", found=found, expected=f"a column {name!r}")
     if twice := {name for name in header if header.count(name) > 1}:
-        raise kind(path, "header", found=f"column {min(twice)!r} twice", expected="every column once")
+        raise kind(path, "header", found=shown(f"column {min(twice)!r}") + " twice", expected="every column once")
     return header
 
 
 def _fitted(row: list[str], header: tuple[str, ...], where: str, kind: type[UserError]) -> list[str]:
     if len(row) < len(header) or any(row[len(header) :]):
-        raise kind(where, "row", found=f"{len(row)} cells", expected=f"{len(header)}: {', '.join(header)}")
+        expected = shown(f"{len(header)}: {', '.join(header)}")
+        raise kind(where, "row", found=f"{len(row)} cells", expected=expected)
     return row[: len(header)]
 
 

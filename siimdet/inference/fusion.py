@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,8 @@ Method = Literal["wbf", "nms", "soft-nms", "nmw"]
 SOFT_NMS_SIGMA, SOFT_NMS_LOWEST = 0.5, 0.001
 """Width of the decay, as in the paper, and the score at which a box is given up."""
 
+MIN_IOU = 0.55
+"""Of fusion, where none is given."""
 HEAVIEST = 10**6
 """The highest weight of a model: products with scores are summed in float32."""
 
@@ -53,24 +56,26 @@ def fuse(
     models: Sequence[Mapping[str, Detections]],
     *,
     method: Method = "wbf",
-    min_iou: float = 0.55,
+    min_iou: float | None = None,
     weights: Sequence[float] | None = None,
     conf_type: ConfType | None = None,
     skip_below: float | None = None,
 ) -> dict[str, Detections]:
     """Fuse each image's boxes across models; an image that a model lacks has no boxes from it.
 
-    Weighted box fusion averages boxes of a class that overlap by more than `min_iou`, weighted by
-    score and model, and lowers the score of what few models see; nmw averages too and keeps the best
-    score; nms keeps the best box of those that overlap, soft-nms (Gaussian, without `min_iou`) lowers
-    the scores of the rest. Weighted box fusion alone has a `conf_type`, how scores become one (None:
-    avg; see weighted_boxes), and `skip_below`, a score under which boxes are left out (None: none is).
+    Weighted box fusion averages boxes of a class that overlap by more than `min_iou` (None: MIN_IOU),
+    weighted by score and model, and lowers the score of what few models see; nmw averages too and keeps
+    the best score; nms keeps the best box of those that overlap, soft-nms (Gaussian, without `min_iou`)
+    lowers the scores of the rest. All but weighted box fusion multiply scores by the model's share of the
+    highest weight. Weighted box fusion alone has a `conf_type`, how scores become one (None: avg; see
+    weighted_boxes), and `skip_below`, a score under which boxes are left out (None: none is).
     Boxes of score 0 and those of a model of weight 0 are left out before they fuse.
     Raises: FusionError if models disagree on an image's size or an option does not fit.
     Source: Solovyev et al., arXiv:1910.13302; Bodla et al., arXiv:1704.04503; Zhou et al., ICCVW 2017.
     """
     _check_options(method, min_iou, conf_type, skip_below)
     _check_weights(weights, len(models))
+    min_iou = MIN_IOU if min_iou is None else min_iou
     if method == "wbf":
         found = collect(models)
         fused = fuse_weighted(found, min_iou=min_iou, weights=weights, conf_type=conf_type, skip_below=skip_below)
@@ -160,23 +165,23 @@ def _fuse_image(
     found: Sequence[Detections], size: ImageSize, method: Method, min_iou: float, weights: Sequence[float] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Boxes as shares of the image, scores and class ids, by a method that is not wbf."""
-    shares = [1.0] * len(found) if weights is None else weights
+    # By the highest weight: the library's nms divides by their sum, by which equal weights would lower all scores.
+    shares = np.ones(len(found)) if weights is None else np.array(weights, np.float64) / max(weights)
+    weighted = [each.scores * share for each, share in zip(found, shares, strict=True)]
     # Boxes without weight would have nmw divide by 0.
-    carries = [(each.scores > 0) & (share > 0) for each, share in zip(found, shares, strict=True)]
+    carries = [scores > 0 for scores in weighted]
     if not any(mask.any() for mask in carries):
         return np.zeros((0, 4)), np.zeros(0), np.zeros(0, np.int64)
     extent = np.array([size.width, size.height, size.width, size.height], np.float64)
     run: dict[Method, Any] = {
-        "nms": ensemble_boxes.nms,
+        "nms": partial(ensemble_boxes.nms, iou_thr=min_iou),
         "soft-nms": _soft_nms,
-        "nmw": ensemble_boxes.non_maximum_weighted,
+        "nmw": partial(ensemble_boxes.non_maximum_weighted, iou_thr=min_iou),
     }
     xyxy, scores, class_ids = run[method](
         [np.clip(each.xyxy[mask] / extent, 0, 1) for each, mask in zip(found, carries, strict=True)],
-        [each.scores[mask] for each, mask in zip(found, carries, strict=True)],
+        [scores[mask] for scores, mask in zip(weighted, carries, strict=True)],
         [each.class_ids[mask] for each, mask in zip(found, carries, strict=True)],
-        weights=weights,
-        iou_thr=min_iou,
     )
     return np.asarray(xyxy).reshape(-1, 4), np.asarray(scores), np.asarray(class_ids).astype(np.int64)
 
@@ -196,17 +201,10 @@ def _extents(sizes: Mapping[str, ImageSize]) -> NDArray[np.float64]:
 
 
 def _soft_nms(
-    boxes: Sequence[NDArray],
-    scores: Sequence[NDArray],
-    labels: Sequence[NDArray],
-    *,
-    weights: Sequence[float] | None,
-    iou_thr: float,
+    boxes: Sequence[NDArray], scores: Sequence[NDArray], labels: Sequence[NDArray]
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Gaussian soft-NMS per class; ensemble_boxes' own returns the scores from before it lowered them."""
-    shares = np.ones(len(boxes)) if weights is None else np.divide(weights, np.sum(weights))
-    xyxy, class_ids = np.concatenate(boxes), np.concatenate(labels)
-    values = np.concatenate([s.astype(np.float64) * share for s, share in zip(scores, shares, strict=True)])
+    xyxy, class_ids, values = np.concatenate(boxes), np.concatenate(labels), np.concatenate(scores)
     decay = np.exp(-(iou_matrix(xyxy, xyxy) ** 2) / SOFT_NMS_SIGMA)
     decay[class_ids[:, None] != class_ids] = 1
     waiting = np.ones(len(values), bool)
@@ -230,10 +228,12 @@ def _common_size(image_id: str, models: Sequence[Mapping[str, Detections]]) -> I
     return sizes.pop()
 
 
-def _check_options(method: Method, min_iou: float, conf_type: ConfType | None, skip_below: float | None) -> None:
+def _check_options(method: Method, min_iou: float | None, conf_type: ConfType | None, skip_below: float | None) -> None:
     if method not in get_args(Method):
         raise FusionError("fusion", "method", found=method, expected=f"one of {', '.join(get_args(Method))}")
-    if not 0 <= min_iou <= 1:
+    if method == "soft-nms" and min_iou is not None:
+        raise FusionError("fusion", "min_iou", found=min_iou, expected="nothing: only wbf, nms and nmw have it")
+    if min_iou is not None and not 0 <= min_iou <= 1:
         raise FusionError("fusion", "min_iou", found=min_iou, expected="a number from 0 to 1")
     for name, value in (("conf_type", conf_type), ("skip_below", skip_below)):
         if method != "wbf" and value is not None:

@@ -11,12 +11,12 @@ from siimdet.core.labels import OPACITY
 from siimdet.core.types import Detections, ImageRecord, Probabilities, Split
 from siimdet.data.coco import read_detections
 from siimdet.data.dataset import Dataset, filled_split
-from siimdet.data.siim_tables import IMAGE_SUFFIX
-from siimdet.errors import DatasetError, FusionError, SubmissionError
+from siimdet.errors import FusionError, SubmissionError
 from siimdet.inference.aggregate import study_probabilities
 from siimdet.submission.classes_file import IMAGE, ClassesFile
 from siimdet.submission.coupling import couple, fused_boxes
-from siimdet.submission.prediction_files import check_opacity, read_study
+from siimdet.submission.prediction_files import boxes_among, check_opacity, read_study
+from siimdet.submission.sample import sampled_records
 from siimdet.submission.table import Submission
 
 
@@ -64,28 +64,30 @@ def assemble_files(
     study: Path,
     coupling: Coupling,
     file: str,
-    ids: Sequence[str] | None = None,
+    sample: Submission | None = None,
 ) -> Predictions:
     """assemble of detectors' COCO results and a study classifier's CSV.
 
-    Images are those of `ids`, of the split, or without either those of the CSV; further ones in the files are left
-    out. Raises: SubmissionError or DatasetError for a CSV without one of the images, boxes of other images alone, or
-    files of other classes than the competition's; FusionError for a file given twice.
+    Images are those of `sample`, in whose order the rows come, of the split, or without either those of the CSV;
+    further ones in the files are left out. Raises: SubmissionError or DatasetError for a CSV without one of the images,
+    boxes of other images alone, files of other classes than the competition's, or as sampled_records; FusionError for
+    a file given twice.
     """
     check_distinct(boxes)
     found = read_study(study, {record.image_id for record in dataset.records})
-    if ids is not None:
-        records = sampled_records(dataset, ids)
+    if sample is not None:
+        records = sampled_records(dataset, sample)
     elif split is not None:
         records = filled_split(dataset, split)
     else:
         given = set(found.probabilities.keys)
         records = tuple(record for record in dataset.records if record.image_id in given)
-    if not records:
-        raise SubmissionError(study, "rows", found="none", expected="a row per image")
+        if not records:
+            raise SubmissionError(study, "rows", found="none", expected="a row per image")
     images = {record.image_id: number for number, record in enumerate(records)}
     models = {str(path): _boxes_among(path, dataset, images) for path in boxes}
     classes, opacity = _of_images(study, found, images)
+    ids = None if sample is None else sample.ids
     return assemble(records, models, classes, coupling, file=file, opacity=opacity, ids=ids)
 
 
@@ -95,16 +97,6 @@ def check_distinct(detectors: Sequence[Path]) -> None:
     for number, path in enumerate(detectors):
         if places[number] in places[:number]:
             raise FusionError(path, "detector", found="it twice", expected="every detector once")
-
-
-def sampled_records(dataset: Dataset, ids: Sequence[str]) -> tuple[ImageRecord, ...]:
-    """The images of a sample file's row ids, of any split. Raises: DatasetError for one that the data set lacks."""
-    wanted = {row_id.removesuffix(IMAGE_SUFFIX) for row_id in ids if row_id.endswith(IMAGE_SUFFIX)}
-    records = tuple(record for record in dataset.records if record.image_id in wanted)
-    if unknown := sorted(wanted - {record.image_id for record in records}):
-        expected = "the images of the sample, converted"
-        raise DatasetError(dataset.root, unknown[0] + IMAGE_SUFFIX, found="no such image", expected=expected)
-    return records
 
 
 def _of_images(path: Path, found: ClassesFile, images: Collection[str]) -> tuple[Probabilities, Probabilities | None]:
@@ -121,10 +113,6 @@ def _of_images(path: Path, found: ClassesFile, images: Collection[str]) -> tuple
 
 
 def _boxes_among(path: Path, dataset: Dataset, images: Collection[str]) -> dict[str, Detections]:
-    found = read_detections(path, dataset)
-    kept = {image_id: boxes for image_id, boxes in found.items() if image_id in images}
-    if found and not kept:
-        said = f"boxes of {min(found)!r} ({len(found)} other images alone)"
-        raise DatasetError(path, "image_id", found=said, expected=f"some of the {len(images)} images of the submission")
+    kept = boxes_among(path, read_detections(path, dataset), images, whose="submission")
     check_opacity(path, kept)
     return kept

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from siimdet.core.types import LabelSpace, Probabilities
 from siimdet.data.table import Table, read_table
-from siimdet.errors import SubmissionError
+from siimdet.errors import SubmissionError, shown
 from siimdet.inference.aggregate import patient_header
 
 IMAGE, PATIENT = "image_id", "patient_id"
@@ -24,7 +24,8 @@ OPACITY = "opacity"
 class ClassesFile:
     """What stands in the file, in its order.
 
-    Shapes: opacity f64[N] in [0, 1], decisions i64[N] class ids; None where the file has no such column.
+    Shapes: opacity f64[N] in [0, 1], decisions i64[N] class ids; None where the file has no such column. Every row
+    began on its line of `lines`.
     """
 
     by: str
@@ -32,6 +33,7 @@ class ClassesFile:
     probabilities: Probabilities
     opacity: NDArray[np.float64] | None
     decisions: NDArray[np.int64] | None
+    lines: tuple[int, ...]
 
 
 def holds_classes(path: Path) -> bool:
@@ -61,16 +63,18 @@ def read_classes(path: Path, space: LabelSpace) -> ClassesFile:
         probabilities=Probabilities(keys, values, space),
         opacity=np.array(_numbers(table, OPACITY)) if has_opacity else None,
         decisions=_decisions(table, space) if patients else None,
+        lines=table.lines,
     )
 
 
 def check_keys(path: Path, found: ClassesFile, expected: Collection[str], *, complete: bool) -> None:
     """Raise SubmissionError unless the file's ids are those expected; `complete=False` lets ids lack."""
-    wanted, given = set(expected), set(found.probabilities.keys)
-    if unknown := sorted(given - wanted):
-        said = f"{unknown[0]!r} ({len(unknown)} unknown ids)"
-        raise SubmissionError(path, found.by, found=said, expected="only ids of the split")
-    if complete and (lacking := sorted(wanted - given)):
+    wanted, keys = set(expected), found.probabilities.keys
+    if unknown := [(line, key) for line, key in zip(found.lines, keys, strict=True) if key not in wanted]:
+        line, key = unknown[0]
+        said = f"{key!r} ({len(unknown)} unknown ids)"
+        raise SubmissionError(f"{path}:{line}", found.by, found=said, expected="only ids of the split")
+    if complete and (lacking := sorted(wanted - set(keys))):
         said = f"no row for {lacking[0]!r} ({len(lacking)} ids lack)"
         raise SubmissionError(path, found.by, found=said, expected=f"all {len(wanted)} ids of the split")
 
@@ -81,7 +85,7 @@ def _check_header(table: Table, space: LabelSpace, patients: bool) -> None:
     if patients:
         allowed = (patient_header(space),)
     if table.header not in allowed:
-        found = f"columns {', '.join(table.header)}"
+        found = shown(f"columns {', '.join(table.header)}")
         raise table.error(1, "header", found=found, expected=", ".join(allowed[0]))
 
 

@@ -92,26 +92,28 @@ def prediction_evidence(
     return Evidence(truth, tuple(owners[key] for key in truth.ids), columns, alone, rules)
 
 
-def read_predictions(dataset: Path, boxes: Sequence[Path], study: Path) -> Evidence:
+def read_predictions(dataset: Path | str, boxes: Sequence[Path | str], study: Path | str) -> Evidence:
     """Of detectors' COCO results and a study classifier's CSV, whose images are the evidence.
 
     Raises: DatasetError or SubmissionError for files of other images or classes, or images without labels.
     """
     data = read_dataset(dataset)
-    found = read_study(study, {record.image_id for record in data.records})
+    found = read_study(Path(study), {record.image_id for record in data.records})
     given = set(found.probabilities.keys)
     records = tuple(record for record in data.records if record.image_id in given)
     if not records:
         raise SubmissionError(study, "rows", found="none", expected="a row per image")
     truth = dataset_truth(data, records)
-    models = [read_boxes(path, data, given, whose=f"study file's {len(given)}") for path in boxes]
+    models = [read_boxes(Path(path), data, given, whose=f"study file's {len(given)}") for path in boxes]
     opacity = None
     if found.opacity is not None:
         opacity = Probabilities(found.probabilities.keys, found.opacity.astype(np.float32).reshape(-1, 1), OPACITY)
     return prediction_evidence(records, truth, models, found.probabilities, opacity=opacity, file=str(study))
 
 
-def read_submitted(file: Path, image_level: Path, study_level: Path, patients: Path) -> Evidence:
+def read_submitted(
+    file: Path | str, image_level: Path | str, study_level: Path | str, patients: Path | str
+) -> Evidence:
     """Of a submission of out-of-fold predictions, by the competition's tables; ids that it lacks are left out.
 
     `patients` is a table like SIIM's train_meta.csv, with the columns imageid, studyid and patientid.
@@ -120,7 +122,7 @@ def read_submitted(file: Path, image_level: Path, study_level: Path, patients: P
     submission = read_submission(file)
     truth = read_truth(image_level, study_level)
     check_ids(submission, truth.ids, complete=False)
-    patient_of = patients_of_ids(submission, patients)
+    patient_of = patients_of_ids(submission, Path(patients))
     columns = uncoupled_submission(submission, truth.study_of)
     return Evidence(
         truth=replace(truth, ids=submission.ids, boxes=truth.boxes_of(submission.ids)),

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from siimdet.core.files import atomic_write
-from siimdet.errors import SubmissionError
+from siimdet.errors import SubmissionError, shown
 from siimdet.submission.table import CLASSES, Submission, row_field
 
 COLUMNS = ("id", "PredictionString")
@@ -44,7 +44,8 @@ def read_submission(path: Path | str) -> Submission:
     rows: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     tables = [pl.DataFrame(schema=_SCHEMA | {"class": _ENUM})]
     if not path.is_file():
-        raise SubmissionError(path, "file", found="no such file", expected="a submission CSV")
+        found = "a directory" if path.is_dir() else "no such file"
+        raise SubmissionError(path, "file", found=found, expected="a submission CSV")
     with open(path, "rb") as stream:
         for lines in _blocks(path, stream):
             first = len(ids)
@@ -85,7 +86,7 @@ def _check_header(path: Path, line: bytes) -> None:
         with contextlib.suppress(UnicodeDecodeError, csv.Error):
             header = _unquoted(header)
     if header != ",".join(COLUMNS).encode():
-        found = header[:200].decode(errors="replace")
+        found = shown(header.decode(errors="replace"))
         raise SubmissionError(path, "line 1", found=found, expected=",".join(COLUMNS))
 
 

@@ -1,6 +1,6 @@
 """What `predict` writes of SIIM's images, read again: a study classifier's CSV and detectors' COCO results."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from siimdet.core.labels import STUDY
@@ -35,6 +35,20 @@ def read_boxes(path: Path, dataset: Dataset, images: Collection[str], *, whose: 
         raise DatasetError(path, "image_id", found=said, expected=f"only those of the {whose}")
     check_opacity(path, found)
     return found
+
+
+def boxes_among(
+    path: Path, found: Mapping[str, Detections], images: Collection[str], *, whose: str
+) -> dict[str, Detections]:
+    """The boxes of these images alone; `whose` says in a refusal what images these are.
+
+    Raises: DatasetError if the file holds boxes, but of other images alone.
+    """
+    kept = {image_id: boxes for image_id, boxes in found.items() if image_id in images}
+    if found and not kept:
+        said = f"boxes of {min(found)!r} ({len(found)} other images alone)"
+        raise DatasetError(path, "image_id", found=said, expected=f"some of the {len(images)} images of the {whose}")
+    return kept
 
 
 def check_opacity(path: Path, found: dict[str, Detections]) -> None:

@@ -54,7 +54,7 @@ def resampled(scored: Scored, samples: int) -> Scored:
     resamples = Resamples.of(judged.owners, samples=samples, seed=SEED)
     if resamples.units < 2:
         found = f"rows of {resamples.units} {judged.unit}"
-        raise SubmissionError(scored.file, "--bootstrap", found=found, expected="of two or more, to draw among")
+        raise SubmissionError(scored.file, "intervals", found=found, expected="of two or more, to draw among")
     return Scored(scored.file, scored.figures, judged, Drawn(_figures(judged, resamples), resamples, judged.unit))
 
 

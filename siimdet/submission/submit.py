@@ -17,7 +17,9 @@ from siimdet.inference.predict import ClassPredictions
 from siimdet.inference.run import predict_boxes, predict_classes
 from siimdet.inference.tta import PLAIN, Versions
 from siimdet.models.weights import MODEL, read_spec
-from siimdet.submission.assemble import Predictions, assemble, check_distinct, sampled_records
+from siimdet.submission.assemble import Predictions, assemble, check_distinct
+from siimdet.submission.sample import sampled_records
+from siimdet.submission.table import Submission
 
 
 def submit(
@@ -30,26 +32,29 @@ def submit(
     file: str,
     device: torch.device,
     workers: int = 0,
-    ids: Sequence[str] | None = None,
+    sample: Submission | None = None,
     versions: Versions = PLAIN,
     blank_share: float | None = None,
 ) -> Predictions:
     """Predict with every run, fuse the boxes, couple them with the study level.
 
-    `ids`, those of a sample file, take the place of `records`; `versions` are what the detectors see of each image.
+    The images of `sample` take the place of `records`, and the rows come in its order; `versions` are what the
+    detectors see of each image.
     With `blank_share` every run, the study run too, sees the images as `blank_border` leaves them.
-    Raises: RunError for runs of other classes than the competition's, FusionError for a detector given twice.
+    Raises: RunError for runs of other classes than the competition's, FusionError for a detector given twice; as
+    sampled_records.
     """
     check_distinct(detectors)
     _check_classes(detectors, OPACITY.names)
     _check_classes([study], STUDY.names)
-    if ids is not None:
-        records = sampled_records(dataset, ids)
+    if sample is not None:
+        records = sampled_records(dataset, sample)
     if not records:
         raise DatasetError(dataset.root, "images", found="none in that split", expected="images to predict")
     inputs: dict[str, Any] = {"device": device, "workers": workers, "blank_share": blank_share}
     boxes = {str(run): predict_boxes(run, dataset, records, versions=versions, **inputs) for run in detectors}
     images = predict_classes(study, dataset, records, **inputs)
+    ids = None if sample is None else sample.ids
     return assemble(records, boxes, images.classes, coupling, file=file, opacity=images.opacity, ids=ids)
 
 

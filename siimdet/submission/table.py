@@ -110,8 +110,10 @@ def row_field(row: int, row_id: str) -> str:
     return f"line {row + 2}, {row_id!r}"
 
 
-def check_ids(submission: Submission, expected: Collection[str], *, complete: bool = True) -> None:
-    """Raise SubmissionError unless the submission's ids are those expected.
+def check_ids(
+    submission: Submission, expected: Collection[str], *, complete: bool = True, whose: str = "truth"
+) -> None:
+    """Raise SubmissionError unless the submission's ids are those expected; `whose` says in it what those are of.
 
     The competition scores nothing unless every id is there, so one that lacks is an error too;
     `complete=False` lets ids lack and refuses the unknown ones only.
@@ -119,14 +121,14 @@ def check_ids(submission: Submission, expected: Collection[str], *, complete: bo
     wanted, given = set(expected), set(submission.ids)
     for row, row_id in enumerate(submission.ids):
         if row_id not in wanted:
-            raise submission.error(row, found=f"{len(given - wanted)} unknown ids", expected="only ids of the truth")
+            raise submission.error(row, found=f"{len(given - wanted)} unknown ids", expected=f"only ids of the {whose}")
     if complete and wanted - given:
         lacking = sorted(wanted - given)
         raise SubmissionError(
             submission.file,
             "id",
             found=f"no row for {lacking[0]!r} ({len(lacking)} ids lack)",
-            expected=f"all {len(wanted)} ids",
+            expected=f"all {len(wanted)} ids of the {whose}",
         )
 
 

@@ -1,15 +1,17 @@
 """What a file is scored against: a data set, or the competition's tables with what else is known of their images."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from siimdet.core.types import ImageSize, Split
-from siimdet.data.dataset import scored_records
+from siimdet.core.types import ImageRecord, ImageSize, Split
+from siimdet.data.dataset import Dataset, scored_records
 from siimdet.data.manifest import read_dataset
 from siimdet.data.table import Table, read_table
-from siimdet.errors import SourceError
+from siimdet.errors import SourceError, shown
+from siimdet.submission.file import read_submission
 from siimdet.submission.judged import Case, dataset_cases
+from siimdet.submission.sample import sampled_records
 from siimdet.submission.table import IMAGE_SUFFIX, Submission, check_inside
 from siimdet.submission.truth import Truth, dataset_truth, read_truth
 from siimdet.submission.units import patients_of_ids, patients_of_rows
@@ -23,7 +25,8 @@ class TruthFiles:
     """A split of a data set, or the tables of the competition.
 
     Beside the tables: `patients` is one like train_meta.csv, and `sources` one with a row per image, `image_id`, and
-    whatever else is known of it; `width` and `height` are its original size.
+    whatever else is known of it; `width` and `height` are its original size. Of a check alone, `sample` is a file whose
+    ids are wanted in place of a split's, with a data set or without. Strings become paths.
     """
 
     dataset: Path | None = None
@@ -32,6 +35,12 @@ class TruthFiles:
     study_level: Path | None = None
     patients: Path | None = None
     sources: Path | None = None
+    sample: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("dataset", "image_level", "study_level", "patients", "sources", "sample"):
+            if (given := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(given))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +63,30 @@ def submission_truth(found: Submission, files: TruthFiles) -> SubmissionTruth:
     return against
 
 
+def submission_ids(found: Submission, files: TruthFiles) -> Collection[str]:
+    """The row ids that a submission should have, for which a data set needs no labels; boxes as submission_truth.
+
+    Raises: as submission_truth and sampled_records.
+    """
+    sample = None if files.sample is None else read_submission(files.sample)
+    if files.dataset is None:
+        return submission_truth(found, files).truth.ids if sample is None else sample.ids
+    data = read_dataset(files.dataset)
+    records = _scored(found, data, files.split) if sample is None else sampled_records(data, sample)
+    check_inside(found, {record.image_id: record.original for record in records})
+    return patients_of_rows(records)
+
+
+def _scored(found: Submission, data: Dataset, split: Split | None) -> tuple[ImageRecord, ...]:
+    images = [row.removesuffix(IMAGE_SUFFIX) for row in found.ids if row.endswith(IMAGE_SUFFIX)]
+    return scored_records(data, split, images)
+
+
 def _of_dataset(found: Submission, dataset: Path, split: Split | None) -> SubmissionTruth:
     data = read_dataset(dataset)
-    images = {row.removesuffix(IMAGE_SUFFIX) for row in found.ids if row.endswith(IMAGE_SUFFIX)}
-    records = scored_records(data, split, images)
-    submitted = [record for record in records if record.image_id in images]
+    records = _scored(found, data, split)
+    given = set(found.ids)
+    submitted = [record for record in records if record.image_id + IMAGE_SUFFIX in given]
     return SubmissionTruth(
         truth=dataset_truth(data, records),
         cases=dataset_cases(data, submitted, original=True),
@@ -90,7 +118,7 @@ def _read_sources(path: Path) -> dict[str, tuple[ImageSize | None, dict[str, str
     table = read_table(path, (), kind=SourceError)
     name = next((name for name in _IDS if name in table.header), None)
     if name is None:
-        raise SourceError(path, "header", found=", ".join(table.header), expected=f"a column {_IDS[0]}")
+        raise SourceError(path, "header", found=shown(", ".join(table.header)), expected=f"a column {_IDS[0]}")
     sides = all(side in table.header for side in _SIDES)
     others = [column for column in table.header if column and column not in (*_IDS, *_SIDES)]
     found: dict[str, tuple[ImageSize | None, dict[str, str]]] = {}

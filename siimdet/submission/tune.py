@@ -1,8 +1,9 @@
 """`tune`: a coupling fitted on out-of-fold predictions, and what it gains where it was not fitted.
 
 Patients are divided into folds of our own. For each one a coupling is fitted on the others and applied to it; these
-held-out rows, pooled, are one submission, scored once. The gain over the default is paired: both are scored on the
-same resamples of patients. What is written was fitted on all rows, if the gain's interval lies above 0.
+held-out rows, pooled, are one submission, scored once. The gain is over what one would hand in otherwise: the default
+or, where it is better, the file as it was submitted. It is paired: both are scored on the same resamples of patients.
+What is written was fitted on all rows, if the interval of its gain over the default lies above 0.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,9 @@ from siimdet.submission.score import resampled_score, score_submission
 from siimdet.submission.table import CLASSES, Submission
 from siimdet.submission.units import SEED
 
+REFERENCES = ("default", "submitted")
+"""Over which something may be gained; the first of equals counts."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tuned:
@@ -36,7 +40,8 @@ class Tuned:
     of_folds: tuple[Coupling, ...]
     pooled: Submission
     figures: dict[str, Any]
-    """default, out_of_sample, in_sample and, of a file, submitted: AP by class and mAP. gain, its interval, verdict."""
+    """default, out_of_sample, in_sample and, of a file, submitted: AP by class and mAP. gain over `reference`, which is
+    one of REFERENCES, its interval, verdict."""
 
 
 def tune(
@@ -51,10 +56,10 @@ def tune(
 ) -> Tuned:
     """Fit a coupling and measure its gain out of sample.
 
-    With `calibrate` each detector's scores are calibrated first, fitted on the same rows as all else. The default is
-    chosen where the interval of the gain, over `samples` resamples of patients, holds 0 or lies below it, unless
-    `always`. `file` is the name that errors carry; `progress` is called with (done, total) candidates, of
-    which a fit may need fewer.
+    With `calibrate` each detector's scores are calibrated first, fitted on the same rows as all else. The gain is over
+    the better one of the default and the submitted file. The default is chosen where the interval of the gain over it,
+    of `samples` resamples of patients, holds 0 or lies below it, unless `always`. `file` is the name that errors carry;
+    `progress` is called with (done, total) candidates, of which a fit may need fewer.
     Raises: SubmissionError with fewer patients than folds, or to calibrate what has no detectors.
     """
     if calibrate is not None and not evidence.detectors:
@@ -65,16 +70,21 @@ def tune(
     *of_folds, fitted = _fits(fitter, [*range(folds), None], steps)
     default = applied(evidence, DEFAULT)
     pooled = pooled_rows(default, [applied(evidence, one) for one in of_folds], fold_of)
-    gain, interval = _gain(evidence, pooled, default, samples)
-    sure = interval is not None and interval[0] > 0
     submissions = {"default": default, "in_sample": applied(evidence, fitted), "out_of_sample": pooled}
     if evidence.submitted is not None:
         submissions["submitted"] = evidence.submitted
-    figures = {name: _ap(evidence, submission) for name, submission in submissions.items()}
-    said = {"verdict": "gain" if sure else "none", "written": "fitted" if sure or always else "default"}
+    figures: dict[str, Any] = {name: _ap(evidence, submission) for name, submission in submissions.items()}
+    reference = max((name for name in REFERENCES if name in figures), key=lambda name: figures[name]["mAP"])
+    gain = figures["out_of_sample"]["mAP"] - figures[reference]["mAP"]
+    interval = _interval(evidence, pooled, submissions[reference], samples)
+    is_better = _is_above_0(interval if reference == "default" else _interval(evidence, pooled, default, samples))
+    said = {
+        "verdict": "gain" if _is_above_0(interval) else "none",
+        "written": "fitted" if is_better or always else "default",
+    }
     drawn = {"patients": len(set(evidence.patients)), "samples": samples, "level": LEVEL}
-    figures |= {"gain": gain, "interval": interval, **said, "folds": folds, **drawn}
-    return Tuned(fitted if sure or always else DEFAULT, tuple(of_folds), pooled, figures)
+    figures |= {"gain": gain, "reference": reference, "interval": interval, **said, "folds": folds, **drawn}
+    return Tuned(fitted if said["written"] == "fitted" else DEFAULT, tuple(of_folds), pooled, figures)
 
 
 def applied(evidence: Evidence, coupling: Coupling) -> Submission:
@@ -124,17 +134,18 @@ def _folds(evidence: Evidence, folds: int, file: Path | str) -> NDArray[np.int64
     return np.array([numbered[key] for key in ids], np.int64)
 
 
-def _gain(
-    evidence: Evidence, pooled: Submission, default: Submission, samples: int
-) -> tuple[float, list[float] | None]:
-    """Difference of the two mAPs, and its interval over resamples of patients that both share."""
+def _interval(evidence: Evidence, pooled: Submission, reference: Submission, samples: int) -> list[float] | None:
+    """Of the difference of the two mAPs, over resamples of patients that both share."""
     patient_of = dict(zip(evidence.truth.ids, evidence.patients, strict=True))
-    means, scores = [], []
-    for submission in (pooled, default):
+    means = []
+    for submission in (pooled, reference):
         resamples = Resamples.of([patient_of[key] for key in submission.ids], samples=samples, seed=SEED)
         means.append(resampled_score(submission, evidence.truth, resamples).values["mAP"])
-        scores.append(_ap(evidence, submission)["mAP"])
-    return scores[0] - scores[1], percentile_interval(means[0] - means[1])
+    return percentile_interval(means[0] - means[1])
+
+
+def _is_above_0(interval: list[float] | None) -> bool:
+    return interval is not None and interval[0] > 0
 
 
 def _ap(evidence: Evidence, submission: Submission) -> dict[str, Any]:

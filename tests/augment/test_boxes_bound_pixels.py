@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from siimdet.augment import Augmenter
@@ -64,7 +64,6 @@ def assert_bounds(image: np.ndarray, xyxy: np.ndarray, *, bright: float, faint: 
 
 
 @pytest.mark.parametrize("steps", [*GEOMETRY.values(), ALL_GEOMETRY], ids=[*GEOMETRY, "all of them"])
-@settings(deadline=None)
 @given(box=BOX, seed=SEED)
 def test_boxes_move_with_their_pixels(steps, box, seed):
     image, xyxy, class_ids = augmented(steps, box, seed)
@@ -83,7 +82,6 @@ def test_boxes_move_with_their_pixels(steps, box, seed):
 
 @pytest.mark.parametrize("steps", [*GREYS.values()], ids=[*GREYS])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-@settings(deadline=None)
 @given(box=BOX, seed=SEED)
 def test_boxes_stay_where_only_greys_change(steps, dtype, box, seed):
     assume(min(box[2] - box[0], box[3] - box[1]) < SIDE)
@@ -94,7 +92,6 @@ def test_boxes_stay_where_only_greys_change(steps, dtype, box, seed):
     assert_bounds(image, xyxy, bright=middle, faint=middle, slack=BLURRED)
 
 
-@settings(deadline=None)
 @given(box=BOX, seed=SEED)
 def test_boxes_move_with_their_pixels_when_all_happens_together(box, seed):
     image, xyxy, _ = augmented(ALL_GEOMETRY | EVERYTHING, box, seed)
@@ -105,7 +102,6 @@ def test_boxes_move_with_their_pixels_when_all_happens_together(box, seed):
     assert_bounds(image, xyxy, bright=bright, faint=faint, slack=BLURRED)
 
 
-@settings(deadline=None)
 @given(box=BOX, seed=SEED)
 @example(box=(0, 0, SIDE, SIDE), seed=0)
 def test_holes_leave_every_box_where_it_is(box, seed):

@@ -39,7 +39,7 @@ OPTIONS = {
     "evaluate": {
         *("predictions", "other"),
         *("--dataset", "--split", "--image-level", "--study-level", "--only-submitted", "--check-only"),
-        *("--patients", "--sources", "--bootstrap", "--report", "--boxes", "--blanked", "--json"),
+        *("--patients", "--sources", "--sample", "--bootstrap", "--report", "--boxes", "--blanked", "--json"),
     },
     "compare": {"runs", "--dataset", "--split", "--phases", "--out", "--workers", "--device", "--json"},
     "dicom-results": {

@@ -51,7 +51,7 @@ def test_white_is_one_at_either_depth(tmp_path):
     assert found[0].reshape(-1, 2) == pytest.approx(np.tile([0.2, 0.0], (20, 1)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     shape=st.tuples(st.integers(3, 40), st.integers(3, 40)), share=st.floats(0.05, 0.45), seed=st.integers(0, 2**32 - 1)
 )

@@ -1,6 +1,7 @@
 """Boxes keep their pixels through COCO and YOLO files, and detections through COCO results."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +101,62 @@ def test_detections_survive_the_disk(dataset, tmp_path):
             "boxes of a: found box [39.0, 2.0, 42.0, 6.0] is outside its 40x30 image",
         ),
         ("not JSON", "content: found Expecting value"),
+        ("[" * 200_000, "content: found maximum recursion depth exceeded"),
+        *(
+            (f'[{{"image_id": 1, "category_id": 1, "bbox": [1, 1, {number}, 5], "score": 1}}]', complaint)
+            for number, complaint in (
+                ("9" * 400, f"[0].bbox: found [1, 1, {'9' * 193}..., expected four numbers"),
+                ("9" * 5000, "content: found Exceeds the limit"),
+                ("1e400", "[0].bbox: found [1, 1, inf, 5], expected four numbers"),
+                ("NaN", "[0].bbox: found [1, 1, nan, 5], expected four numbers"),
+                ("1e300", "[0].bbox: found [1, 1, 1e+300, 5], expected four numbers"),
+                ("1e38", "boxes of a: found box [1.0, 1.0, 9.9"),
+            )
+        ),
+        (
+            f'[{{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "score": {"9" * 400}}}]',
+            f"[0].score: found {'9' * 200}..., expected a number in [0, 1]",
+        ),
+        (f'[{{"image_id": {"9" * 400}}}]', f"[0].image_id: found {'9' * 200}..., expected an id of annotations.json"),
+        (
+            f'[{{"image_id": 1, "category_id": {"9" * 400}}}]',
+            f"[0].category_id: found {'9' * 200}..., expected 1 to 3",
+        ),
+        (f'["{"a" * 50_000}"]', f"[0]: found {'a' * 200}..., expected an object"),
     ],
 )
 def test_broken_predictions_are_one_clear_line(dataset, tmp_path, content, complaint):
     path = tmp_path / "predictions.json"
     path.write_text(content)
-    with pytest.raises(DatasetError) as caught:
+    with warnings.catch_warnings(), pytest.raises(DatasetError) as caught:
+        warnings.simplefilter("error")
         read_detections(path, dataset)
     assert str(caught.value).startswith(f"{path}: {complaint}")
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "1e400", '"5"', "true"])
+def test_numbers_of_annotations_that_are_none_are_one_clear_line(dataset, number):
+    path = dataset.root / "annotations.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [{"image_id": 1, "category_id": 1, "bbox": [1, 1, "here", 5]}]
+    path.write_text(json.dumps(content).replace('"here"', number))
+    with pytest.raises(DatasetError, match=r"annotations\[0\]\.bbox: found \[1, 1, .+, expected four numbers: x, y"):
+        read_dataset(dataset.root)
+    content["annotations"], content["images"][0]["width"] = [], "here"
+    path.write_text(json.dumps(content).replace('"here"', number))
+    with pytest.raises(DatasetError, match=r"images: found .*, expected \(1, .*\), as in manifest.csv"):
+        read_dataset(dataset.root)
+
+
+def test_a_class_of_a_data_set_without_any_is_an_integer_of_32_bits(tmp_path):
+    none, size = LabelSpace("none", ()), ImageSize(40, 30)
+    record = ImageRecord("a", "a", "a", "images/a.png", size, size, [], "test")  # type: ignore[arg-type]
+    options = {"source": "dicom", "labels": none, "classes": none, "bit_depth": 8}
+    bare = write_dataset(tmp_path, [record], {"a": BoxLabels.empty(size)}, **options)
+    path = tmp_path / "predictions.json"
+    entry = {"image_id": 1, "category_id": 2**31 - 1, "bbox": [1, 1, 5, 5], "score": 1}
+    path.write_text(json.dumps([entry]))
+    assert read_detections(path, bare)["a"].class_ids.tolist() == [2**31 - 2]
+    path.write_text(json.dumps([entry | {"category_id": 2**64}]))
+    with pytest.raises(DatasetError, match=f"category_id: found {2**64}, expected 1 to {2**31 - 1}"):
+        read_detections(path, bare)

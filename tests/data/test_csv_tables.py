@@ -44,6 +44,12 @@ def test_surplus_commas_of_nih_are_tolerated(tmp_path):
         (b"id,x\na,1\nb\n", "t.csv:3: row: found 1 cells, expected 2: id, x"),
         (b"id,x\na,1,2\n", "t.csv:2: row: found 3 cells, expected 2: id, x"),
         (b'id,x\na,"1\nb,2\n', "t.csv:2: row: found unexpected end of data, expected well-formed CSV"),
+        (b"{" * 50_000, f"t.csv: header: found columns {'{' * 192}..., expected a column 'id'"),
+        (
+            b"id," * 2 + b"x" * 50_000,
+            "t.csv: header: found columns id, id, " + "x" * 184 + "..., expected a column 'x'",
+        ),
+        (b"id,x," + b"y" * 50_000 + b"\na\n", f"t.csv:2: row: found 1 cells, expected 3: id, x, {'y' * 190}..."),
         (b"id,x\n\xff,1\n", "t.csv: encoding: found byte 0xff, expected UTF-8 text"),
     ],
 )

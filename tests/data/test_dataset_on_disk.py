@@ -145,7 +145,7 @@ def test_a_broken_manifest_is_one_clear_line(root, old, new, complaint):
         ('"file_name":', '"name":', "images: found an entry without 'file_name', expected COCO images"),
         ('"category_id":1', '"category_id":2', "annotations[0].category_id: found 2, expected 1 to 1"),
         ('"image_id":1,', '"image_id":9,', "annotations[0].image_id: found 9, expected an id of annotations.json"),
-        ('"bbox":[5.0', '"bbox":[NaN', "boxes of i1: found box with NaN or infinite coordinates"),
+        ('"bbox":[5.0', '"bbox":[NaN', "annotations[1].bbox: found [nan, 5.0"),
         ('"bbox":[5.0', '"bbox":[39.5', "boxes of i1: found box"),
         ('"bbox":[5.0,', '"bbox":[', "annotations[1].bbox: found"),
     ],
@@ -230,10 +230,13 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def test_predictions_of_folds_are_scored_on_all_of_them_and_others_on_their_split(tmp_path):
+def test_predictions_are_scored_on_the_part_that_they_are_all_of(tmp_path):
     records = [
         ImageRecord(name, name, name, f"images/{name}.png", ImageSize(8, 8), ImageSize(8, 8), [1.0], split, fold)
-        for name, split, fold in [("a", "train", 0), ("b", "val", 1), ("c", "train", 1), ("d", "test", None)]
+        for name, split, fold in [
+            *[("a", "train", 0), ("b", "val", 1), ("c", "train", 1), ("d", "test", None), ("e", "train", 0)],
+            *[("f", "val", 0), ("g", "train", None)],
+        ]
     ]
     boxes = {record.image_id: BoxLabels.empty(record.stored) for record in records}
     labels = LabelSpace("one", ("ill",))
@@ -242,7 +245,11 @@ def test_predictions_of_folds_are_scored_on_all_of_them_and_others_on_their_spli
     def scored(split, *images):
         return "".join(record.image_id for record in scored_records(data, split, images))
 
-    assert scored(None, "a", "b", "c") == "abc"
-    assert scored(None, "c") == "abc"  # images in which nothing was found have no entry
-    assert scored(None, "d") == scored(None) == scored(None, "a", "d") == "d"
-    assert scored("val", "a", "b", "c") == "b"
+    assert scored(None, "a", "b", "c", "e", "f") == "abcef"
+    assert scored(None, "a", "c") == "abcef"  # images in which nothing was found have no entry
+    assert scored(None, "b", "f") == scored(None, "b") == "bf"  # as `predict --split val` writes
+    assert scored(None, "b", "c") == scored(None, "c") == "bc"  # as it writes of fold 1's run
+    assert scored(None, "d") == scored(None) == scored(None, "a", "d") == scored(None, "a", "g") == "d"
+    assert scored("val", "a", "b", "c") == "bf"
+    assert scored(None, "a", "c", "z") == "abcef"  # judged by the images that there are
+    assert scored(None, "z") == "d"

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from siimdet.core.types import SPLITS
@@ -37,7 +37,6 @@ def test_splits_keep_patients_together_whatever_the_order(patients, seed, order)
     assert assign_splits(shuffled(patients, order), {}, seed=seed) == splits
 
 
-@settings(deadline=None)
 @given(patients=PATIENTS, seed=SEEDS, order=SEEDS, folds=st.integers(2, 5))
 def test_folds_keep_patients_together_whatever_the_order(patients, seed, order, folds):
     splits = assign_splits(patients, {}, seed=seed)

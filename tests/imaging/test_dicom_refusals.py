@@ -169,7 +169,7 @@ def test_flipped_bytes_end_in_a_picture_or_a_reason(tmp_path_factory, syntax):
     write_radiograph(path, PIXELS, **IDS, bits_stored=12, syntax=syntax, window=(2048, 4096), padding=0)
     whole = path.read_bytes()
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.tuples(st.integers(132, len(whole) - 1), st.integers(0, 255)), min_size=1, max_size=6))
     def check(flips):
         data = bytearray(whole)

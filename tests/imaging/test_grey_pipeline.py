@@ -131,7 +131,7 @@ def radiographs(draw):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(radiographs(), st.sampled_from([8, 16]), st.sampled_from(["minmax", "percentile", "window", "full"]))
 def test_table_equals_the_pipeline_per_pixel(image, bit_depth, scaling):
     grey = to_grey(image, bit_depth=bit_depth, scaling=scaling)

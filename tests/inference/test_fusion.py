@@ -91,7 +91,35 @@ def test_suppression_by_hand():
     models = detections([LEFT, AWAY], [0.9, 0.5]), detections([RIGHT], [0.8])
     assert as_lists(fused(*models, method="nms")) == ([LEFT, AWAY], [0.9, 0.5])
     assert as_lists(fused(*models, method="nms", min_iou=0.7)) == ([LEFT, RIGHT, AWAY], [0.9, 0.8, 0.5])
-    assert as_lists(fused(*models, method="nms", weights=[1, 3])) == ([RIGHT, AWAY], [0.6, 0.125])
+    assert as_lists(fused(*models, method="nms", weights=[1, 3])) == ([RIGHT, AWAY], [0.8, 0.16667])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_weights_are_no_weights(method):
+    rng = np.random.default_rng(4)
+    models = [random_detections(rng, 20) for _ in range(3)]
+    without = fused(*models, method=method)
+    for weight in (1, 0.25, 7):
+        found = fused(*models, method=method, weights=[weight] * 3)
+        np.testing.assert_allclose(found.xyxy, without.xyxy, rtol=1e-6)
+        np.testing.assert_allclose(found.scores, without.scores, rtol=1e-6)
+        assert found.class_ids.tolist() == without.class_ids.tolist()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_matter_by_their_proportions_alone(method):
+    rng = np.random.default_rng(5)
+    models = [random_detections(rng, 20) for _ in range(2)]
+    first, second = (fused(*models, method=method, weights=weights) for weights in ([1, 2], [4, 8]))
+    assert as_lists(first) == as_lists(second)
+
+
+def test_soft_suppression_by_weights_by_hand():
+    found = fused(detections([LEFT, AWAY], [0.9, 0.5]), detections([RIGHT], [0.8]), weights=[1, 2], method="soft-nms")
+    lowered = 0.45 * np.exp(-((80 / 120) ** 2) / 0.5)
+    boxes, scores = as_lists(found)
+    assert boxes == [RIGHT, AWAY, LEFT]
+    assert scores == pytest.approx([0.8, 0.25, lowered], abs=1e-5)
 
 
 def test_soft_suppression_lowers_the_scores_of_the_rest():
@@ -176,7 +204,7 @@ def test_nothing_found_stays_nothing_and_zero_scores_carry_no_weight(method):
         found = fused(*models, method=method)
         assert (len(found), found.size) == (0, SIZE)
     sure = detections([AWAY], [0.5])
-    assert as_lists(fused(detections([LEFT, AWAY], [0, 0.5]), sure, method=method, min_iou=0.5))[0][0] == AWAY
+    assert as_lists(fused(detections([LEFT, AWAY], [0, 0.5]), sure, method=method))[0][0] == AWAY
     assert fuse([], method=method) == {}
 
 
@@ -192,10 +220,11 @@ def test_images_of_other_sizes_do_not_touch_each_other(method):
     rng = np.random.default_rng(0)
     sizes = {name: ImageSize(200 + i, 100) for i, name in enumerate("badc")}
     models = [{name: random_detections(rng, 12, size) for name, size in sizes.items()} for _ in range(3)]
-    together = fuse(models, method=method, min_iou=0.3)
+    options = {"method": method} if method == "soft-nms" else {"method": method, "min_iou": 0.3}
+    together = fuse(models, **options)
     assert list(together) == ["a", "b", "c", "d"]
     for name, size in sizes.items():
-        alone = fuse([{name: model[name]} for model in models], method=method, min_iou=0.3)[name]
+        alone = fuse([{name: model[name]} for model in models], **options)[name]
         assert together[name].size == alone.size == size
         assert together[name].xyxy.tobytes() == alone.xyxy.tobytes()
         assert together[name].scores.tobytes() == alone.scores.tobytes()
@@ -215,6 +244,10 @@ def test_images_of_other_sizes_do_not_touch_each_other(method):
         (
             {"conf_type": "mean"},
             "conf_type: found mean, expected one of avg, max, box_and_model_avg, absent_model_aware_avg",
+        ),
+        (
+            {"method": "soft-nms", "min_iou": 0.55},
+            "min_iou: found 0.55, expected nothing: only wbf, nms and nmw have it",
         ),
         ({"method": "nms", "conf_type": "max"}, "conf_type: found max, expected nothing: only wbf has it"),
         ({"method": "nmw", "skip_below": 0.0}, "skip_below: found 0.0, expected nothing: only wbf has it"),

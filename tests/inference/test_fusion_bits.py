@@ -107,14 +107,13 @@ def bits(values: np.ndarray) -> list:
     return np.where(np.isnan(values), np.nan, values).astype(np.float64).view(np.int64).tolist()
 
 
-@settings(deadline=None)
 @given(cases())
 def test_the_library_gives_the_same_bits(case):
     assert_same_bits(case)
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=1000)
+@settings(max_examples=1000)
 @given(cases())
 def test_the_library_gives_the_same_bits_a_thousand_times(case):
     assert_same_bits(case)

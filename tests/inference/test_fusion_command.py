@@ -56,9 +56,20 @@ def test_files_fuse_to_one(fuse, tmp_path, options, boxes):
         assert [(row["image_id"], row["bbox"], row["score"]) for row in found] == boxes
 
 
-def test_options_of_wbf_are_refused_with_other_methods(fuse, capfd):
+@pytest.mark.parametrize("method", ["wbf", "nms", "soft-nms", "nmw"])
+def test_equal_weights_give_the_file_that_none_give(fuse, tmp_path, method):
+    assert fuse("--method", method) == 0
+    without = (tmp_path / "fused.json").read_bytes()
+    assert fuse("--method", method, "--weights", 1, 1) == 0
+    assert (tmp_path / "fused.json").read_bytes() == without
+
+
+def test_options_of_other_methods_are_refused(fuse, capfd):
     for option in (("--conf-type", "avg"), ("--skip-below", 0)):
         assert fuse("--method", "nmw", *option) == 2
         assert capfd.readouterr().err.endswith("expected nothing: only wbf has it\n")
+    assert fuse("--method", "soft-nms", "--iou", 0.55) == 2
+    expected = "siimdet: fusion: min_iou: found 0.55, expected nothing: only wbf, nms and nmw have it\n"
+    assert capfd.readouterr().err == expected
     assert fuse("--conf-type", "mean") == 2
     assert "box_and_model_avg" in capfd.readouterr().err

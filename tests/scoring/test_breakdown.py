@@ -127,7 +127,7 @@ places = st.tuples(st.integers(0, 3), st.integers(0, 3)).map(lambda p: (p[0], p[
 images, class_ids = st.integers(0, 5), st.integers(0, 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.lists(st.tuples(images, class_ids, places), max_size=12),
     st.lists(st.tuples(images, class_ids, places, st.sampled_from((0.1, 0.5, 0.9))), max_size=25),

@@ -47,7 +47,7 @@ close = st.integers(0, 60).map(lambda steps: 0.5 + steps * 6e-8)
 tiny = st.integers(0, 40).map(lambda steps: steps * 5e-8)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     rows=st.lists(st.tuples(st.floats(0, 1) | close | tiny, st.booleans()), min_size=2, max_size=40),
     others=st.lists(st.floats(0, 1) | close | tiny, max_size=40),

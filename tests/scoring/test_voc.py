@@ -121,14 +121,14 @@ def assert_as_reference(truth, predictions, random):
     assert voc_map(*tables(truth, predictions), TWO).ap == score.ap
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(*rows)
 def test_equals_the_reference_and_ignores_row_order(truth, predictions, random):
     assert_as_reference(truth, predictions, random)
 
 
 @pytest.mark.slow
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(*rows)
 def test_equals_the_reference_a_thousand_times(truth, predictions, random):
     assert_as_reference(truth, predictions, random)
@@ -174,7 +174,7 @@ def test_targets_are_rows_of_the_truth_for_hits_and_duplicates_alike():
     assert hits.tolist() == [False, True, True, False, True]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(*rows[:2])
 def test_a_target_is_the_first_best_truth_and_is_hit_once_by_its_highest_score(truth, predictions):
     hits, targets = find_matches(*tables(truth, predictions), TWO)

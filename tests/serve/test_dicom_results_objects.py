@@ -283,7 +283,7 @@ sides = st.integers(0, 3).flatmap(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(xs=st.tuples(sides, sides), ys=st.tuples(sides, sides), score=st.floats(0.5, 1))
 def test_any_box_inside_survives(tmp_path_factory, xs, ys, score):
     folder = tmp_path_factory.getbasetemp() / "geometry"

@@ -58,7 +58,7 @@ def test_a_large_image_shrinks_with_its_boxes():
     assert columns.max() + 500 == picture.shape[1] - 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     width=st.integers(1, 300),
     height=st.integers(1, 300),

@@ -119,7 +119,7 @@ def test_check_only_checks(score):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (TEXT.replace("c1", "z1"), r"image_id: found 'z1' \(1 unknown ids\), expected only ids of the split"),
+        (TEXT.replace("c1", "z1"), r"csv:6: image_id: found 'z1' \(1 unknown ids\), expected only ids of the split"),
         (TEXT.replace("c1", "b1"), r"csv:6: image_id: found 'b1' a second time, expected every id once"),
         (TEXT.replace("0.5,0.5", "nan,0.5"), r"csv:5: non-covid: found nan, expected a probability in \[0, 1\]"),
         (TEXT.replace("0.5,0.5", "0.5,1.5"), r"csv:5: covid: found 1\.5, expected a probability"),

@@ -157,7 +157,7 @@ def test_rows_of_patients_are_drawn_as_they_are(tmp_path, capfd):
     [
         (["--bootstrap", "99"], ("--bootstrap", "100")),
         (["--bootstrap", "100", "--check-only"], ("--bootstrap", "found --check-only", "a check has no figures")),
-        (["--bootstrap", "100", "--only-submitted"], ("--bootstrap", "rows of 1 patient", "two or more")),
+        (["--bootstrap", "100", "--only-submitted"], ("intervals", "rows of 1 patient", "two or more")),
     ],
 )
 def test_what_has_no_intervals_is_refused(tmp_path, siim, more, words, capfd):

@@ -166,7 +166,7 @@ def rows_of(*names: str) -> list[tuple[object, ...]]:
     ("arguments", "files", "words"),
     [
         ((), {"rows": rows_of("a1", "b", "a1")}, ("study.csv:4: image_id: found 'a1' a second time",)),
-        ((), {"rows": [("z", 1, 0, 0, 0)]}, ("study.csv: image_id: found 'z' (1 unknown ids)",)),
+        ((), {"rows": [("z", 1, 0, 0, 0)]}, ("study.csv:2: image_id: found 'z' (1 unknown ids)",)),
         (
             ("--split", "test"),
             {"rows": rows_of("a1", "b"), "boxes": {}},

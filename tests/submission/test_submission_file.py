@@ -193,6 +193,11 @@ def test_missing_file(tmp_path):
         read_submission(tmp_path / "none.csv")
 
 
+def test_a_directory_is_said_to_be_one(tmp_path):
+    with pytest.raises(SubmissionError, match="file: found a directory, expected a submission CSV"):
+        read_submission(tmp_path)
+
+
 def test_ids_must_be_those_expected(read):
     submission = read(TEXT)
     check_ids(submission, ["i_image", "s_study"])
@@ -223,7 +228,7 @@ fraction = st.floats(0, 1) | st.sampled_from((0.0, 1.0, 1e-5, 5e-324, 0.1 + 0.2)
 corner = st.floats(0, 1e5) | st.integers(0, 5000).map(float)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 2), fraction, corner, corner, corner, corner), max_size=20))
 def test_round_trip_is_exact(tmp_path_factory, predictions):
     predictions.sort(key=lambda p: p[0])

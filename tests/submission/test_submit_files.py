@@ -134,6 +134,26 @@ def replace_rule(**changes) -> Coupling:
     return COUPLING.model_copy(update=changes)
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ("", "sample.csv: rows: found none of an image, expected a row per image"),
+        ("t_study,\n", "sample.csv: rows: found none of an image, expected a row per image"),
+        ("c_image,\n", "sample.csv: id: found no row for 't_study' (1 ids lack), expected all 2 ids of the sample's"),
+        ("c_image,\nt_study,\ns_study,\n", "sample.csv: line 4, 's_study': found 1 unknown ids, expected only ids of"),
+        ("z_image,\n", "z_image: found no such image, expected the images of"),
+    ],
+)
+def test_a_sample_that_does_not_fit_is_named(tmp_path, data, files, capfd, rows, words):
+    boxes, study = files
+    (tmp_path / "sample.csv").write_text(f"id,PredictionString\n{rows}")
+    arguments = ("--boxes", boxes[0], "--study", study, "--sample", tmp_path / "sample.csv")
+    assert command(data, tmp_path / "s.csv", *arguments) == 2
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert words in err
+
+
 def test_what_does_not_fit_is_one_line(tmp_path, data, files, capfd):
     boxes, study = files
     dataset = read_dataset(data)

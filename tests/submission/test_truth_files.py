@@ -124,8 +124,10 @@ def test_what_does_not_fit_is_one_line(files, capsys, texts, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--patients=p.csv"], ("--patients", "--dataset, which tells that itself")),
-        (["--sources=s.csv"], ("--sources", "--dataset, which tells that itself")),
+        (["--patients=p.csv"], ("--patients: found --dataset, expected label tables",)),
+        (["--sources=s.csv"], ("--sources: found --dataset, expected label tables",)),
+        (["--sample=s.csv"], ("--sample: found no --check-only", "a sample has no truth")),
+        (["--sample=s.csv", "--check-only", "--split=val"], ("--split: found --sample, which names the images",)),
         (["--boxes=b.json"], ("--boxes", "no --report")),
         (["--blanked=b.csv"], ("--blanked", "no --report")),
         (["--check-only", "--report=r.html"], ("--report", "--check-only")),
@@ -135,6 +137,11 @@ def test_options_that_do_nothing_are_refused(capsys, options, words):
     assert run(["evaluate", "submission.csv", "--dataset=data", *options]) == 2
     said = capsys.readouterr().err
     assert all(word in said for word in words), said
+
+
+def test_a_split_beside_label_tables_is_refused(files, capsys):
+    assert run(["evaluate", *_tables(files()), "--split=val"]) == 2
+    assert "submission.csv: --split: found label tables, which have no splits" in capsys.readouterr().err
 
 
 def test_check_only_takes_tables_and_what_stands_beside_them(files, capsys):

@@ -12,17 +12,18 @@ from siimdet.config import Calibration, Coupling, NoneExponents
 from siimdet.config_file import load_config
 from siimdet.core.labels import OPACITY, STUDY
 from siimdet.core.types import BoxLabels, Detections, ImageRecord, ImageSize, Probabilities
-from siimdet.data.coco import write_detections
+from siimdet.data.coco import read_detections, write_detections
 from siimdet.data.manifest import read_dataset, write_dataset
 from siimdet.data.table import write_table
 from siimdet.errors import SubmissionError
 from siimdet.imaging.png import write_png
 from siimdet.inference.aggregate import study_probabilities
 from siimdet.submission.coupling import fused_boxes
-from siimdet.submission.evidence import Evidence, prediction_evidence
+from siimdet.submission.evidence import Evidence, prediction_evidence, read_predictions, read_submitted
 from siimdet.submission.file import read_submission, write_submission
 from siimdet.submission.fitting import DEFAULT, Fitter
 from siimdet.submission.score import score_submission
+from siimdet.submission.table import CLASSES, Submission
 from siimdet.submission.truth import make_truth
 from siimdet.submission.tune import Tuned, applied, tune
 from siimdet.submission.uncoupled import uncoupled_predictions
@@ -281,6 +282,17 @@ def test_files_are_tuned_into_a_coupling_that_submit_reads(on_disk, planted, tun
     assert out.read_text().startswith(f"# siimdet tune: gain out of sample {result['gain']:+.4f} (")
 
 
+def test_strings_do_for_paths(on_disk, planted):
+    files = [str(on_disk / name) for name in ("data", "0.json", "study.csv")]
+    evidence = read_predictions(files[0], files[1:2], files[2])
+    assert sorted(evidence.truth.ids) == sorted(planted.evidence().truth.ids)
+    words = tables(on_disk, planted)
+    submitted = read_submitted(*words[1::2])
+    assert sorted(submitted.truth.ids) == sorted(evidence.truth.ids)
+    data = read_dataset(files[0])
+    assert read_detections(files[1], data).keys() == read_detections(Path(files[1]), data).keys()
+
+
 def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_fitted(on_disk, capsys, monkeypatch):
     monkeypatch.setattr(Fitter, "fit", lambda *_: pytest.fail("fitted"))
     (on_disk / "file").write_text("")
@@ -346,6 +358,66 @@ def test_a_submission_is_tuned_by_its_exponents_alone(tmp_path, planted, capsys)
     assert written.none.image_opacity > 0
     assert written.none.own + written.none.image_opacity + written.none.p_opacity == pytest.approx(1)
     assert written.model_copy(update={"none": DEFAULT.none, "opacity": DEFAULT.opacity}) == DEFAULT
+
+
+def faultless(evidence: Evidence) -> Submission:
+    """All that is true at .9; `none` too of images in studies that are not negative, where the default has it wrong."""
+    ids, boxes = evidence.truth.ids, evidence.truth.boxes
+    lacking = {
+        row: CLASSES.names.index("negative" if key.endswith("_study") else "none") for row, key in enumerate(ids)
+    }
+    for row, class_id in zip(boxes.images.tolist(), boxes.class_ids.tolist(), strict=True):
+        if lacking.get(row) == class_id:
+            del lacking[row]
+    rows = np.array([*boxes.images, *lacking])
+    class_ids = np.array([*boxes.class_ids, *lacking.values()])
+    scores = np.repeat([0.9, 0.1], [len(boxes.images), len(lacking)])
+    xyxy = np.concatenate([boxes.xyxy, np.tile([0.0, 0.0, 1.0, 1.0], (len(lacking), 1))])
+    return Submission("faultless", ids, rows, class_ids, scores, xyxy)
+
+
+def test_a_gain_is_one_over_the_submission_where_that_is_better_than_the_default(tmp_path, planted, capsys):
+    options = tables(tmp_path, planted)
+    write_submission(tmp_path / "s.csv", faultless(planted.evidence()))
+    out = tmp_path / "c.yaml"
+    command = ["tune", *options, "--out", str(out), "--folds", "2", "--bootstrap", "100"]
+    assert run([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    default, own, best = (found[name]["mAP"] for name in ("default", "out_of_sample", "submitted"))
+    assert default < 0.96
+    assert (best, found["reference"], found["gain"]) == (1.0, "submitted", own - best)
+    assert found["interval"][0] <= 0
+    assert (found["verdict"], found["written"]) == ("none", "fitted")  # it gains over the default
+    assert load_config(out, kinds=("coupling",)) != DEFAULT
+    assert run(command) == 0
+    gain, kept = capsys.readouterr().out.splitlines()[-2:]
+    assert ") over what was submitted, so none; written: " in gain
+    assert kept == (
+        "nothing found is surely better than the submission as it stands, mAP 1.0000: "
+        f"keep it; the coupling written (fitted) gives {own:.4f}"
+    )
+    assert out.read_text().startswith(f"# siimdet tune: {gain}\n# {kept}\nkind: coupling\n")
+
+
+def test_a_gain_over_a_submission_that_is_better_than_the_default(planted):
+    whole = planted.evidence()
+    good = applied(whole, PLANTED.model_copy(update={"fusion_iou": DEFAULT.fusion_iou}))
+    tuned = tune(replace(whole, submitted=good), folds=3, samples=100)
+    figures = tuned.figures
+    assert figures["default"]["mAP"] < figures["submitted"]["mAP"] < figures["out_of_sample"]["mAP"]
+    assert figures["gain"] == figures["out_of_sample"]["mAP"] - figures["submitted"]["mAP"]
+    assert (figures["reference"], figures["verdict"], figures["written"]) == ("submitted", "gain", "fitted")
+    poor = tune(replace(whole, submitted=applied(whole, DEFAULT)), folds=3, samples=100)
+    assert (poor.figures["reference"], poor.figures["verdict"]) == ("default", "gain")
+    assert poor.figures["interval"][0] > figures["interval"][0] > 0
+    # Better than the default, though what was submitted stays the best.
+    best = tune(replace(whole, submitted=faultless(whole)), folds=3, samples=100)
+    assert (best.figures["reference"], best.figures["verdict"], best.figures["written"]) == (
+        "submitted",
+        "none",
+        "fitted",
+    )
+    assert best.coupling == tuned.coupling
 
 
 def test_a_submission_needs_its_patients(tmp_path, planted, capsys):

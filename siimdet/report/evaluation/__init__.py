@@ -17,7 +17,7 @@ from siimdet.report.page import write_page
 __all__ = ["Evaluation", "write_evaluation"]
 
 
-def write_evaluation(path: Path, evaluation: Evaluation) -> None:
+def write_evaluation(path: Path | str, evaluation: Evaluation) -> None:
     """Write the report as one HTML file, atomically; equal evaluations give equal bytes.
 
     Raises: ImageError for a radiograph that cannot be read; RunError for a broken metrics.jsonl.
@@ -34,7 +34,7 @@ def write_evaluation(path: Path, evaluation: Evaluation) -> None:
         "Facts": [table("What was evaluated", ("Fact", "Value"), list(evaluation.facts.items()), class_="card facts")],
     }
     write_page(
-        path,
+        Path(path),
         title=evaluation.title,
         subtitle=evaluation.subtitle,
         opening=opening(evaluation),

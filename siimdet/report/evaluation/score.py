@@ -97,7 +97,8 @@ def _truths(boxes: JudgedBoxes) -> dict[str, str]:
 
 def _counts(figures: Mapping[str, Any]) -> dict[str, str]:
     texts = {"images": "images scored", "patients": "patients", "studies": "studies", "boxes": "true boxes"}
-    texts |= {"predictions": "predictions", "ids_left_out": "ids left out"}
+    texts |= {"predictions": "predictions", "predictions_left_out": "predictions left out"}
+    texts |= {"ids_left_out": "ids left out"}
     return {text: count(figures[key]) for key, text in texts.items() if figures.get(key)}
 
 
