@@ -78,7 +78,7 @@ def test_predictions_fuse_submit_and_score(data, runs, tmp_path, capfd):
     results = []
     for name in ("frcnn", "yolo"):
         results.append(tmp_path / f"{name}.json")
-        call("predict", runs[name], "--dataset", data["siim"], "--split", "test", "--out", results[-1])
+        call("predict", runs[name], "--dataset", data["siim"], "--out", results[-1])
     call("predict", runs["study"], "--dataset", data["siim"], "--out", tmp_path / "study.csv")
     assert (tmp_path / "study.csv").read_text().startswith("image_id,negative,typical,indeterminate,atypical\n")
     call("fuse", *results, "--dataset", data["siim"], "--out", tmp_path / "fused.json", "--weights", 2, 1)
@@ -100,7 +100,10 @@ def test_predictions_fuse_submit_and_score(data, runs, tmp_path, capfd):
     for name, value in list(score.items())[:7]:  # boxes of the tables never went through stored pixels
         assert from_tables[name] == (None if value is None else pytest.approx(value, abs=1e-6))
     call("evaluate", tmp_path / "fused.json", "--dataset", data["siim"], "--json")
-    assert set(json.loads(capfd.readouterr().out)) >= {"opacity", "mAP", "f1", "images", "boxes"}
+    figures = json.loads(capfd.readouterr().out)
+    assert set(figures) >= {"opacity", "mAP", "f1", "images", "boxes"}
+    assert (figures["images"], figures["predictions_left_out"]) == (score["images"], 0)
+    assert figures["predictions"] > 0
 
 
 def test_a_plain_folder_of_dicom_is_predicted(data, runs, tmp_path):
