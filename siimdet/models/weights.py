@@ -109,6 +109,8 @@ def load_model(run: Path) -> tuple[nn.Module, ModelSpec]:
 def read_card(run: Path) -> dict[str, Any]:
     """model.json of a run. Raises: RunError if there is none, or of another format."""
     what = "the run directory of a finished epoch"
+    if run.is_file():
+        raise RunError(run, "run", found="a file", expected=what)
     return read_versioned_json(run / MODEL, FORMAT_VERSION, kind=RunError, what=what)
 
 

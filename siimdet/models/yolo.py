@@ -7,6 +7,7 @@ Shapes: S the side of the square input in pixels, N boxes; greyscale in, one cha
 import contextlib
 import importlib.util
 import os
+import pickle
 import re
 import sys
 import tempfile
@@ -18,12 +19,12 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-import safetensors.torch
 import torch
 import yaml
 from torch import Tensor, nn
 
 from siimdet.errors import ConfigError, MissingExtra, RunError
+from siimdet.models.weight_files import read_safetensors
 
 _PRIVATE = {"YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false", "ULTRALYTICS_SAFE_LOAD": "1"}
 _NAME = re.compile(r"(?P<family>yolov?\d+)(?P<scale>[a-z]?)(?P<variant>(-[a-z0-9]+)*)")
@@ -103,44 +104,49 @@ def read_yolo_weights(path: Path) -> dict[str, Tensor]:
     executes nothing else.
     Raises: RunError if the file is missing, damaged, or refers to anything outside that list.
     """
-    expected = "safetensors, or a .pt of ultralytics' own models"
+    expected = "a run, a .safetensors, or a .pt of ultralytics' own models"
     if path.suffix not in (".safetensors", ".pt") or not path.is_file():
-        raise RunError(path, "weights", found=path.name if path.exists() else "nothing", expected=expected)
+        raise RunError(path, "weights", found="a file" if path.is_file() else "nothing", expected=expected)
     if path.suffix == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as damage:
-            raise RunError(path, "weights", found=damage, expected=expected) from damage
+        return read_safetensors(path)
     if not zipfile.is_zipfile(path):  # what torch.save has written since 1.6; a bare pickle is not
         raise RunError(path, "weights", found="no torch archive", expected=expected)
     open_ultralytics()
     from ultralytics.nn.tasks import torch_safe_load
 
     try:
-        checkpoint, _ = torch_safe_load(str(path), safe_only=True)
-    except (TypeError, RuntimeError, ModuleNotFoundError) as refusal:
-        raise RunError(path, "weights", found=refusal, expected=expected) from refusal
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of strange archives, which are then refused
+            checkpoint, _ = torch_safe_load(str(path), safe_only=True)
+    except Exception as refusal:  # the library's words advise to fetch another model
+        cause = refusal.__cause__ or refusal
+        found = f"no checkpoint that can be read ({type(cause).__name__})"
+        if isinstance(cause, pickle.UnpicklingError):
+            found = "objects other than tensors and ultralytics' own layers, which are not loaded"
+        raise RunError(path, "weights", found=found, expected=expected) from refusal
     model = (checkpoint.get("ema") or checkpoint.get("model")) if isinstance(checkpoint, dict) else None
     if not isinstance(model, nn.Module):
         raise RunError(path, "weights", found="no model", expected=expected)
     return model.float().state_dict()
 
 
-def adopt_weights(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Start `model` from another's tensors: everything but head tensors of another class count.
+def adopt_weights(model: nn.Module, state: dict[str, Tensor], file: Path) -> None:
+    """Start `model` from the tensors of `file`: everything but head tensors of another class count.
 
     A first convolution over three channels is summed to one: grey repeated three times gives the same.
     Raises: RunError if a tensor outside the head does not fit: the weights are of another architecture.
     """
     own = model.state_dict()
     first = next(key for key in own if own[key].ndim == 4)
-    if first in state and state[first].shape[1] != own[first].shape[1] == 1:
-        state = state | {first: state[first].sum(dim=1, keepdim=True)}
-    fitting = {key: value for key, value in state.items() if key in own and own[key].shape == value.shape}
+    fitting = {key: value for key, value in state.items() if key in own}
+    if first in fitting and fitting[first].ndim == 4 and own[first].shape[1] == 1:
+        fitting[first] = fitting[first].sum(dim=1, keepdim=True)
+    fitting = {key: value for key, value in fitting.items() if own[key].shape == value.shape}
     head = f"model.{len(cast(nn.Sequential, model.model)) - 1}."
-    missing = [key for key in own if key not in fitting and not key.startswith(head)]
-    if missing:
-        raise RunError("weights", missing[0], found="no such tensor, or another shape", expected="this architecture's")
+    unfit = next((key for key in own if key not in fitting and not key.startswith(head)), None)
+    if unfit is not None:
+        found = tuple(state[unfit].shape) if unfit in state else "no such tensor"
+        raise RunError(file, unfit, found=found, expected=tuple(own[unfit].shape))
     model.load_state_dict(fitting, strict=False)
 
 

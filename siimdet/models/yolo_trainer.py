@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from siimdet.errors import ConfigError, UserError
 from siimdet.models.determinism import deterministic_kernels
 from siimdet.models.losses import NonFiniteLoss
 from siimdet.models.state import check_identity, read_state, write_state
-from siimdet.models.yolo import adopt_weights, build_yolo, open_ultralytics
+from siimdet.models.yolo import build_yolo, open_ultralytics
 from siimdet.models.yolo_data import StretchedImages, epoch_loader, read_yolo_tree
 from siimdet.models.yolo_loss import build_criterion
 from siimdet.models.yolo_settings import YoloSettings
@@ -54,12 +54,28 @@ class YoloEpoch:
     """The exponential moving average of the weights, in evaluation mode: predict with it, do not train it."""
 
 
+def starting_model(settings: YoloSettings, *, num_classes: int) -> nn.Module:
+    """The network that a training starts from, of weights drawn by its seed.
+
+    Raises: ConfigError for an architecture or a side of the input that cannot be trained.
+    """
+    with _own_randomness(torch.device("cpu")):
+        _seed(settings.seed, 0)
+        model = build_yolo(settings.architecture, num_classes=num_classes)
+    # The coarsest map needs whole cells, and more than one: batch norm has nothing to norm a single value by.
+    stride = int(cast(Any, model).stride.max())
+    if settings.image_size % stride or settings.image_size < 2 * stride:
+        expected = f"a multiple of {stride} from {2 * stride} on, for {settings.architecture}"
+        raise ConfigError("model", "image_size", found=settings.image_size, expected=expected)
+    return model
+
+
 def train_yolo(
     settings: YoloSettings,
     *,
+    model: nn.Module,
     data_yaml: Path,
     out: Path,
-    init_state: dict[str, Tensor] | None,
     device: str,
     on_epoch: Callable[[YoloEpoch], float],
     save_best: Callable[[YoloEpoch, float], None],
@@ -67,17 +83,17 @@ def train_yolo(
     resume: bool = False,
     cache: ImageCache | None = None,
 ) -> float:
-    """Train on the YOLO tree's `train` images and return the best score.
+    """Train `model` on the YOLO tree's `train` images and return the best score.
 
     `on_epoch` validates and returns the score (higher is better, NaN for none); `save_best` follows
     when it beats every earlier one, and after the first epoch; then out/state/last.pt is replaced.
     Nothing else is written. `identity` is what a state must have been written under to be resumed.
-    Raises: DatasetError for a broken tree, RunError for weights or a state that do not fit,
+    Raises: DatasetError for a broken tree, RunError for a state that does not fit,
     NonFiniteLoss; the state on disk is then the last whole epoch's.
     """
     state_file = out / "state" / "last.pt"
     with _own_randomness(torch.device(device)):
-        run = _Run(settings, data_yaml, torch.device(device), init_state, identity, cache)
+        run = _Run(settings, model, data_yaml, torch.device(device), identity, cache)
         if resume:
             run.restore(state_file)
         while run.epoch < settings.epochs:
@@ -95,21 +111,16 @@ class _Run:
     def __init__(
         self,
         settings: YoloSettings,
+        model: nn.Module,
         data_yaml: Path,
         device: torch.device,
-        init_state: dict[str, Tensor] | None,
         identity: str,
         cache: ImageCache | None,
     ) -> None:
-        _seed(settings.seed, 0)
         tree = read_yolo_tree(data_yaml)
         self.settings, self.device, self.identity = settings, device, identity
         self.images = StretchedImages(tree, settings, cache=cache)
-        self.model = build_yolo(settings.architecture, num_classes=len(tree.classes))
-        _check_side(self.model, settings)
-        if init_state is not None:
-            adopt_weights(self.model, init_state)
-        self.model.to(device)
+        self.model = model.to(device)
         for module in self.model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.momentum = settings.norm_momentum
@@ -202,14 +213,6 @@ class _Run:
         self.ema.updates = state["ema_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-
-
-def _check_side(model: Any, settings: YoloSettings) -> None:
-    """The coarsest map needs whole cells, and more than one: batch norm has nothing to norm a single value by."""
-    stride = int(model.stride.max())
-    if settings.image_size % stride or settings.image_size < 2 * stride:
-        expected = f"a multiple of {stride} from {2 * stride} on, for {settings.architecture}"
-        raise ConfigError("model", "image_size", found=settings.image_size, expected=expected)
 
 
 def _optimizer(model: nn.Module, settings: YoloSettings, accumulate: int) -> torch.optim.Optimizer:

@@ -32,7 +32,14 @@ from siimdet.training.keeping import Keeper, architecture, draw_run
 from siimdet.training.loop import fit
 from siimdet.training.mixup import mixed
 from siimdet.training.overfit import overfit_one_batch
-from siimdet.training.setup import autocast_type, build_optimiser, build_schedule, identity, training_cache
+from siimdet.training.setup import (
+    autocast_type,
+    begin_run,
+    build_optimiser,
+    build_schedule,
+    identity,
+    training_cache,
+)
 from siimdet.training.tasks import build_objective
 from siimdet.training.truth import boxed_images, check_classes, exclusive_records, has_boxes
 
@@ -88,6 +95,7 @@ def train_classifier(
     for phase, settings in reversed(list(zip(phases, config.phases.values(), strict=True))):
         frozen = phase.begin()
         check_batch(model, frozen, batch_size=settings.batch_size, images=len(train), processes=world())
+    begin_run(config, train, val, run, device=device, resume=resume)
     if config.overfit_steps and not resume:
         by_first(partial(_overfit, setting, phases[0], first, frozen))
     job = Job(model=model, device=device, phases=phases, seed=config.seed, identity=identity(config, dataset))

@@ -31,6 +31,7 @@ from siimdet.training.loop import fit
 from siimdet.training.plots import draw_curves
 from siimdet.training.setup import (
     autocast_type,
+    begin_run,
     build_optimiser,
     build_schedule,
     identity,
@@ -67,6 +68,7 @@ def train_detector(
     resume: bool,
 ) -> None:
     """Train on `train`; of every phase the epoch is kept whose AP@.5 on `val` is best, of the run the last phase's."""
+    images = training_images(dataset, train, only_positives=config.only_positives)
     spec = ModelSpec(
         config.kind,
         _architecture(config),
@@ -82,12 +84,12 @@ def train_detector(
     elif not resume:
         init_trunk(cast(Any, model).detector.backbone.body, config.body, config.weights)
     model.to(device).to(memory_format=torch.channels_last)
-    images = training_images(dataset, train, only_positives=config.only_positives)
     setting = _Setting(config, dataset, images, tuple(val), model, spec, device, run)
     phases = tuple(_phase(setting, name, phase) for name, phase in config.phases.items())
     for phase in reversed(phases):  # a glob that matches nothing is told before any phase trains
         phase.begin()
     job = Job(model=model, device=device, phases=phases, seed=config.seed, identity=identity(config, dataset))
+    begin_run(config, images, val, run, device=device, resume=resume)
     fit(job, run, resume=resume)
     by_first(partial(draw_curves, run, CURVES))
 

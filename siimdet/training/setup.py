@@ -1,8 +1,10 @@
 """What every training sets up alike: optimiser, schedule, and where its data and code come from."""
 
 import importlib.metadata
+import logging
 import subprocess
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +12,41 @@ import torch
 from torch import nn
 
 import siimdet
-from siimdet.config import Amp, Optimiser, Schedule, Training
+from siimdet.config import Amp, AnyTraining, Optimiser, Schedule, Training
 from siimdet.config_file import dump_config
+from siimdet.core.distributed import by_first, rank
+from siimdet.core.files import atomic_write
 from siimdet.core.types import ImageRecord
 from siimdet.data.cache import ImageCache, open_cache
 from siimdet.data.manifest import Dataset, by_split
 from siimdet.data.placement import Resize
 from siimdet.errors import RunError
 from siimdet.training.schedules import LearningRate, constant, cosine_floor, one_cycle, stepped, warmed_up
+
+log = logging.getLogger(__name__)
+
+CONFIG = "config.yaml"
+
+
+def begin_run(
+    config: AnyTraining,
+    train: Sequence[ImageRecord],
+    val: Sequence[ImageRecord],
+    run: Path,
+    *,
+    device: torch.device,
+    resume: bool,
+) -> None:
+    """Log how many images are trained on, and write config.yaml; called after the checks, so refusals leave none."""
+    if rank() == 0:
+        log.info("%s: %d images to train on, %d to validate, on %s", config.kind, len(train), len(val), device)
+    if not resume:
+        by_first(partial(_write_config, run, config))
+
+
+def _write_config(run: Path, config: AnyTraining) -> None:
+    with atomic_write(run / CONFIG) as stream:
+        stream.write(dump_config(config))
 
 
 def build_optimiser(settings: Optimiser, model: nn.Module) -> torch.optim.Optimizer:

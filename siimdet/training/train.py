@@ -9,9 +9,7 @@ from typing import Any
 import torch
 
 from siimdet.config import AnyTraining, ClassifierTraining, StudyTraining
-from siimdet.config_file import dump_config
 from siimdet.core.distributed import by_first, rank, world
-from siimdet.core.files import atomic_write
 from siimdet.core.types import Detections
 from siimdet.data.coco import write_detections
 from siimdet.data.dataset import labelled_test
@@ -37,7 +35,6 @@ TRAININGS: dict[str, Callable[..., None]] = {
     "fcos": train_detector,
     "yolo": train_yolo_run,
 }
-CONFIG = "config.yaml"
 
 
 def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.device, resume: bool = False) -> None:
@@ -60,17 +57,8 @@ def train(config: AnyTraining, dataset: Dataset, run: Path, *, device: torch.dev
         raise RunError(run, "--out", found="a run", expected="a new directory, or --resume")
     if config.kind == "yolo" and world() > 1:
         raise RunError("torchrun", "processes", found=world(), expected="1: YOLO trains in one process")
-    if not resume:
-        by_first(partial(_write_config, run, config))
-    if rank() == 0:
-        log.info("%s: %d images to train on, %d to validate, on %s", config.kind, len(records), len(val), device)
     with torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else []):
         TRAININGS[config.kind](config, dataset, records, val, run, device=device, resume=resume)
-
-
-def _write_config(run: Path, config: AnyTraining) -> None:
-    with atomic_write(run / CONFIG) as stream:
-        stream.write(dump_config(config))
 
 
 def train_folds(

@@ -7,20 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from siimdet.config import YoloTraining
 from siimdet.core.types import ImageRecord
 from siimdet.data.manifest import Dataset
-from siimdet.data.yolo import DATA_YAML, write_yolo_lists
+from siimdet.data.yolo import DATA_YAML, check_depth, write_yolo_lists
 from siimdet.inference.predict import detect
-from siimdet.models.weights import ModelSpec, read_run_tensors, save_model
+from siimdet.models.weights import WEIGHTS, ModelSpec, read_run_tensors, save_model
 from siimdet.scoring.detection import detector_figures
 from siimdet.training.detect import CURVES, detector_facts, training_images
 from siimdet.training.journal import append_epoch, rewind_journal
 from siimdet.training.loop import summary
 from siimdet.training.plots import draw_curves
-from siimdet.training.setup import identity, training_cache
+from siimdet.training.setup import begin_run, identity, training_cache
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,10 @@ def train_yolo_run(
     """
     from siimdet.models.yolo import YoloDetector
     from siimdet.models.yolo_settings import YoloSettings
-    from siimdet.models.yolo_trainer import YoloEpoch, train_yolo
+    from siimdet.models.yolo_trainer import YoloEpoch, starting_model, train_yolo
 
+    images = training_images(dataset, train, only_positives=config.only_positives)
+    check_depth(dataset)
     settings = YoloSettings(
         batch=config.batch_size,
         **{
@@ -59,8 +61,11 @@ def train_yolo_run(
         "stretch",
         config.batch_size,
     )
-    images = training_images(dataset, train, only_positives=config.only_positives)
+    model = starting_model(settings, num_classes=len(dataset.classes))
+    if config.init_from is not None and not resume:
+        _adopt(model, config.init_from)
     data_yaml = run / "data" / DATA_YAML if resume else write_yolo_lists(run / "data", dataset, images, val)
+    begin_run(config, images, val, run, device=device, resume=resume)
     cache = training_cache(config, dataset, side=config.image_size, resize=spec.resize)
     last: dict[str, Any] = {}
 
@@ -90,13 +95,13 @@ def train_yolo_run(
 
     def save_best(epoch: YoloEpoch, score: float) -> None:
         detector = YoloDetector(epoch.model, confidence=config.nms_confidence, iou=config.nms_iou)
-        save_model(run, spec, detector.state_dict(), detector_facts(dataset, train, val, config.fold, last))
+        save_model(run, spec, detector.state_dict(), detector_facts(dataset, images, val, config.fold, last))
 
     train_yolo(
         settings,
+        model=model,
         data_yaml=data_yaml,
         out=run,
-        init_state=None if resume else _start(config.init_from),
         device=str(device),
         on_epoch=on_epoch,
         save_best=save_best,
@@ -107,12 +112,11 @@ def train_yolo_run(
     draw_curves(run, CURVES)
 
 
-def _start(source: Path | None) -> dict[str, Tensor] | None:
-    """Weights of a run of ours, or of a file that the library published."""
-    from siimdet.models.yolo import read_yolo_weights
+def _adopt(model: nn.Module, source: Path) -> None:
+    """Start from a run of ours, its weights alone, or a file that the library published."""
+    from siimdet.models.yolo import adopt_weights, read_yolo_weights
 
-    if source is None:
-        return None
-    if source.suffix in (".safetensors", ".pt"):
-        return read_yolo_weights(source)
-    return {key.removeprefix("network."): value for key, value in read_run_tensors(source).items()}
+    file, state = (
+        (source / WEIGHTS, read_run_tensors(source)) if source.is_dir() else (source, read_yolo_weights(source))
+    )
+    adopt_weights(model, {key.removeprefix("network."): value for key, value in state.items()}, file)

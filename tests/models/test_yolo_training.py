@@ -26,7 +26,7 @@ if importlib.util.find_spec("ultralytics") is None:
 from siimdet.models import yolo_trainer
 from siimdet.models.yolo_data import read_yolo_boxes
 from siimdet.models.yolo_loss import build_criterion
-from siimdet.models.yolo_trainer import YoloEpoch, train_yolo
+from siimdet.models.yolo_trainer import YoloEpoch, starting_model, train_yolo
 
 pytestmark = pytest.mark.usefixtures("home", "one_thread")
 
@@ -55,9 +55,9 @@ def train(settings: YoloSettings, tree: Path, out: Path, *, resume: bool = False
 
     train_yolo(
         settings,
+        model=starting_model(settings, num_classes=1),
         data_yaml=tree,
         out=out,
-        init_state=None,
         device="cpu",
         on_epoch=on_epoch,
         save_best=lambda result, score: save_model(out, SPEC, YoloDetector(result.model, **NMS).state_dict(), {}),
