@@ -96,7 +96,7 @@ def _tell_of(left: Sequence[str], config: pytest.Config) -> None:
 def forked(pytestconfig: pytest.Config) -> Callable[..., BaseProcess]:
     """Starts code in a process of its own: forked(code, values, environment={}, stdout=PATH, stderr=PATH).
 
-    The values are the code's globals. The process comes from a server that has imported torch and computed nothing:
+    The values are the code's globals. The process comes from a server that has imported torch and started no threads:
     a fork of the test process would wait for the threads of its parent's pools. The server is not the one that the
     library starts, whose processes must not find more imported than a user's.
     """

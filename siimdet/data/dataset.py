@@ -64,23 +64,18 @@ def filled_split(dataset: Dataset, split: Split | None) -> tuple[ImageRecord, ..
 def scored_records(dataset: Dataset, split: Split | None, predicted: Collection[str]) -> tuple[ImageRecord, ...]:
     """The records that predictions of these images are scored on: `filled_split`, or for None what they are all of.
 
-    That is the default split, else val, one fold, or, where every fold has some, all folds: out-of-fold predictions.
-    Images that the data set lacks play no part; those of no such part are scored on the default split.
+    That is the default split, else val, else the folds that they are of: out-of-fold predictions, or those of a fold's
+    run. Images that the data set lacks play no part; those of no such part are scored on the default split.
     Raises: DatasetError as filled_split.
     """
     records = filled_split(dataset, split)
     if split is not None:
         return records
     known = set(predicted) & {record.image_id for record in dataset.records}
-    folds: dict[int, list[ImageRecord]] = {}
-    for record in dataset.records:
-        if record.fold is not None:
-            folds.setdefault(record.fold, []).append(record)
-    parts = [records, by_split(dataset, "val"), *folds.values()]
-    if all(any(record.image_id in known for record in fold) for fold in folds.values()):
-        parts.append([record for record in dataset.records if record.fold is not None])
-    of_them = (part for part in parts if known <= {record.image_id for record in part})
-    return tuple(next(of_them, records))
+    folds = {record.fold for record in dataset.records if record.image_id in known} - {None}
+    folded = tuple(record for record in dataset.records if record.fold in folds)
+    parts = (records, by_split(dataset, "val"), folded)
+    return next((part for part in parts if known <= {record.image_id for record in part}), records)
 
 
 def training_split(

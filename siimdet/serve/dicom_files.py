@@ -3,7 +3,7 @@
 import contextlib
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -53,32 +53,36 @@ def write_results(
     """Write STUDY/report.dcm, STUDY/IMAGE.presentation.dcm and STUDY/IMAGE.capture.dcm, and failures.csv, in `out`.
 
     An image that cannot be read, is of another size than its predictions or has no file is refused, the others of its
-    study go on. Each file is written whole or not at all. What a run before wrote is deleted first: its objects would
-    be taken for these predictions'.
+    study go on. Each file is written whole or not at all. What a run before wrote, and this one did not, is deleted in
+    the end: its objects would be taken for these predictions'.
     """
-    _clear(out)
     refused: list[Refused] = []
     studies = _by_study(predictions, files, refused)
+    written: set[Path] = set()
     done = images = 0
     for number, (study_id, members) in enumerate(sorted(studies.items()), start=1):
         found = _read_study(predictions, files, members, origin.threshold, refused)
-        if found and _write_study(out / study_id, study_id, found, predictions, origin, refused):
-            done, images = done + 1, images + len(found)
+        if found and (made := _write_study(out / study_id, study_id, found, predictions, origin, refused)):
+            done, images, written = done + 1, images + len(found), written | made
         if progress is not None:
             progress(number, len(studies))
+    _clear(out, written)
     without = sorted(predictions.studies.keys() - studies.keys())
     refused += [Refused(study_id, "", "images: found none, expected one of this study") for study_id in without]
     write_table(out / FAILURES, Refused._fields, sorted(refused))
     return Written(done, images, tuple(sorted(refused)))
 
 
-def _clear(out: Path) -> None:
-    """Delete the objects that a run before wrote, and their folders where nothing else is in them.
+def _clear(out: Path, written: Set[Path]) -> None:
+    """Delete the objects that a run before wrote and this one did not, and folders in which nothing else is.
 
     Raises: UserError for one that cannot be deleted.
     """
     earlier = [
-        path for pattern, kind in _WRITTEN.items() for path in out.glob(f"*/{pattern}") if _is_written(path, kind)
+        path
+        for pattern, kind in _WRITTEN.items()
+        for path in out.glob(f"*/{pattern}")
+        if path not in written and _is_written(path, kind)
     ]
     for path in earlier:
         try:
@@ -154,18 +158,21 @@ def _write_study(
     predictions: Predictions,
     origin: Origin,
     refused: list[Refused],
-) -> bool:
+) -> set[Path]:
+    """The files of a study, none if it is refused."""
     sources, images = zip(*found, strict=True)
     try:
         made = study_objects(sources, images, predictions.studies.get(study_id), origin)
     except ImageError as error:
         refused.append(Refused(study_id, "", error.reason))
-        return False
+        return set()
+    objects = {folder / _REPORT: made.report}
     for image, state, picture in zip(images, made.presentations, made.captures, strict=True):
-        _write(folder / f"{image.image_id}{_PRESENTATION}", state)
-        _write(folder / f"{image.image_id}{_CAPTURE}", picture)
-    _write(folder / _REPORT, made.report)
-    return True
+        objects[folder / f"{image.image_id}{_PRESENTATION}"] = state
+        objects[folder / f"{image.image_id}{_CAPTURE}"] = picture
+    for path, each in objects.items():
+        _write(path, each)
+    return set(objects)
 
 
 def _write(path: Path, made: Dataset) -> None:

@@ -105,15 +105,18 @@ class Jobs:
             if address is not None and self._receiving.count(address) >= max(1, self._longest // 2):
                 raise QueueFull("this address is sending as many studies as it may at once")
             self._receiving.append(address)
-        folder = Path(tempfile.mkdtemp(dir=self._root))
         try:
-            yield folder
+            folder = Path(tempfile.mkdtemp(dir=self._root))
+            try:
+                yield folder
+            finally:
+                with self._changed:
+                    kept = any(job.folder == folder for job in self._jobs.values())
+                if not kept:
+                    shutil.rmtree(folder, ignore_errors=True)
         finally:
             with self._changed:
                 self._receiving.remove(address)
-                kept = any(job.folder == folder for job in self._jobs.values())
-            if not kept:
-                shutil.rmtree(folder, ignore_errors=True)
 
     def submit(self, folder: Path, uploads: Sequence[Upload], detector: str) -> Job:
         """Queue a study whose files lie in a folder of `receiving`. Raises: QueueFull if the server ends."""

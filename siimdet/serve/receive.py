@@ -7,12 +7,14 @@ import contextlib
 import functools
 import logging
 import socket
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Queue
 from typing import Any, cast
+from weakref import WeakSet
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -57,6 +59,9 @@ class Receiver:
         self._out = out
         self._kept: defaultdict[Association, Counter[str]] = defaultdict(Counter)
         self._bytes: Counter[Association] = Counter()
+        self._storing: set[Association] = set()
+        self._gone: WeakSet[Association] = WeakSet()
+        self._lock = threading.Lock()  # of the three: a sender may leave while its object is stored
         receive_folder.prepare(out)
         self._entity = _entity(title, callers)
         handlers = [
@@ -130,6 +135,17 @@ class Receiver:
             self._kept.setdefault(event.assoc, Counter())  # its sender may leave before it is counted
 
     def _store(self, event: evt.Event) -> int:
+        with self._lock:
+            self._storing.add(event.assoc)
+        try:
+            return self._stored(event)
+        finally:
+            with self._lock:
+                self._storing.discard(event.assoc)
+                if event.assoc in self._gone:
+                    self._tell(event)
+
+    def _stored(self, event: evt.Event) -> int:
         if cast(C_STORE, event.request).AffectedSOPClassUID != event.context.abstract_syntax:
             self._refuse(event, "its SOPClassUID, which was not negotiated")
             return FOREIGN
@@ -172,6 +188,13 @@ class Receiver:
             answers: Queue[Any] = event.assoc.dul.to_user_queue
             answers.put(None)
         self._bytes.pop(event.assoc, None)
+        with self._lock:
+            self._gone.add(event.assoc)
+            if event.assoc not in self._storing:
+                self._tell(event)
+
+    def _tell(self, event: evt.Event) -> None:
+        """The line of an association that has ended."""
         kept, answer = self._kept.pop(event.assoc, None), event.assoc.acceptor.primitive
         if kept:
             _say(event, ", ".join(f"{count} {outcome}" for outcome, count in sorted(kept.items(), reverse=True)))

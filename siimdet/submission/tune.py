@@ -3,7 +3,7 @@
 Patients are divided into folds of our own. For each one a coupling is fitted on the others and applied to it; these
 held-out rows, pooled, are one submission, scored once. The gain is over what one would hand in otherwise: the default
 or, where it is better, the file as it was submitted. It is paired: both are scored on the same resamples of patients.
-What is written was fitted on all rows, if the interval of its gain over the default lies above 0.
+What is written was fitted on all rows, if the interval of that gain, or of the one over the default, lies above 0.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -57,9 +57,9 @@ def tune(
     """Fit a coupling and measure its gain out of sample.
 
     With `calibrate` each detector's scores are calibrated first, fitted on the same rows as all else. The gain is over
-    the better one of the default and the submitted file. The default is chosen where the interval of the gain over it,
-    of `samples` resamples of patients, holds 0 or lies below it, unless `always`. `file` is the name that errors carry;
-    `progress` is called with (done, total) candidates, of which a fit may need fewer.
+    the better one of the default and the submitted file. The default is chosen where neither that gain nor the one over
+    the default has an interval, of `samples` resamples of patients, above 0, unless `always`. `file` is the name that
+    errors carry; `progress` is called with (done, total) candidates, of which a fit may need fewer.
     Raises: SubmissionError with fewer patients than folds, or to calibrate what has no detectors.
     """
     if calibrate is not None and not evidence.detectors:
@@ -77,11 +77,10 @@ def tune(
     reference = max((name for name in REFERENCES if name in figures), key=lambda name: figures[name]["mAP"])
     gain = figures["out_of_sample"]["mAP"] - figures[reference]["mAP"]
     interval = _interval(evidence, pooled, submissions[reference], samples)
-    is_better = _is_above_0(interval if reference == "default" else _interval(evidence, pooled, default, samples))
-    said = {
-        "verdict": "gain" if _is_above_0(interval) else "none",
-        "written": "fitted" if is_better or always else "default",
-    }
+    is_better = is_sure = _is_above_0(interval)
+    if reference != "default" and not is_sure:
+        is_better = _is_above_0(_interval(evidence, pooled, default, samples))
+    said = {"verdict": "gain" if is_sure else "none", "written": "fitted" if is_better or always else "default"}
     drawn = {"patients": len(set(evidence.patients)), "samples": samples, "level": LEVEL}
     figures |= {"gain": gain, "reference": reference, "interval": interval, **said, "folds": folds, **drawn}
     return Tuned(fitted if said["written"] == "fitted" else DEFAULT, tuple(of_folds), pooled, figures)

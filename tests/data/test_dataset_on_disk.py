@@ -235,7 +235,7 @@ def test_predictions_are_scored_on_the_part_that_they_are_all_of(tmp_path):
         ImageRecord(name, name, name, f"images/{name}.png", ImageSize(8, 8), ImageSize(8, 8), [1.0], split, fold)
         for name, split, fold in [
             *[("a", "train", 0), ("b", "val", 1), ("c", "train", 1), ("d", "test", None), ("e", "train", 0)],
-            *[("f", "val", 0), ("g", "train", None)],
+            *[("f", "val", 0), ("g", "train", None), ("h", "train", 2)],
         ]
     ]
     boxes = {record.image_id: BoxLabels.empty(record.stored) for record in records}
@@ -245,11 +245,12 @@ def test_predictions_are_scored_on_the_part_that_they_are_all_of(tmp_path):
     def scored(split, *images):
         return "".join(record.image_id for record in scored_records(data, split, images))
 
-    assert scored(None, "a", "b", "c", "e", "f") == "abcef"
-    assert scored(None, "a", "c") == "abcef"  # images in which nothing was found have no entry
+    assert scored(None, "a", "b", "c", "e", "f", "h") == "abcefh"
+    assert scored(None, "a", "c", "h") == "abcefh"  # images in which nothing was found have no entry
     assert scored(None, "b", "f") == scored(None, "b") == "bf"  # as `predict --split val` writes
     assert scored(None, "b", "c") == scored(None, "c") == "bc"  # as it writes of fold 1's run
+    assert scored(None, "a", "h") == "aefh"  # two of three folds
     assert scored(None, "d") == scored(None) == scored(None, "a", "d") == scored(None, "a", "g") == "d"
     assert scored("val", "a", "b", "c") == "bf"
-    assert scored(None, "a", "c", "z") == "abcef"  # judged by the images that there are
+    assert scored(None, "a", "c", "h", "z") == "abcefh"  # judged by the images that there are
     assert scored(None, "z") == "d"

@@ -1,6 +1,8 @@
 """The queue: order, room, cancelling, expiry, and what is left behind."""
 
+import errno
 import json
+import os
 import threading
 import time
 from pathlib import Path
@@ -69,6 +71,21 @@ def test_no_more_than_so_many_wait_and_those_being_sent_count(queue, runtime, pn
         assert len(folders(tmp_path)) == 2
         last = submit(jobs, png(2))
     assert last.ended.wait(ENDS)
+
+
+def test_a_full_disk_takes_no_place(queue, monkeypatch):
+    jobs = queue(longest=2)
+
+    def no_room(**_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("siimdet.serve.jobs.tempfile.mkdtemp", no_room)
+        for _ in range(3):
+            with pytest.raises(OSError, match="No space"), jobs.receiving("127.0.0.1"):
+                pass
+    with jobs.receiving("127.0.0.1"):
+        pass
 
 
 def test_results_expire(queue, png, tmp_path):

@@ -24,21 +24,29 @@ def senders(server, count):
     address = urlsplit(server.address)
     with contextlib.ExitStack() as stack:
         opened = []
-        for number in range(count):
+        for _ in range(count):
             opened.append(stack.enter_context(socket.create_connection((address.hostname, address.port), timeout=60)))
             opened[-1].sendall(HEAD)
-            while len(server.jobs._receiving) <= number:
-                time.sleep(0.01)
+        wait_for(lambda: len(server.jobs._receiving) == count)
         yield opened
 
 
+def wait_for(holds):
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until, "nothing happened"
+        time.sleep(0.01)
+
+
 def test_a_sender_that_falls_silent_is_given_up_and_its_place_is_free(serve, png):
-    server = serve(limits=Limits(silence=0.5), longest=1)
-    with senders(server, 1) as (silent,):
+    server = serve(limits=Limits(silence=3), longest=1)
+    address = urlsplit(server.address)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as silent:
+        silent.sendall(HEAD)
         answer = b"".join(iter(lambda: silent.recv(4096), b""))  # the server closes the connection
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in answer.lower()
-    assert answer.endswith(b'{"detail":"no byte came for 0.5 s"}')
+    assert answer.endswith(b'{"detail":"no byte came for 3 s"}')
     assert server.post(png()).status_code == 200
 
 
@@ -52,6 +60,5 @@ def test_one_address_holds_half_of_the_places(serve, png):
         other = httpx.HTTPTransport(local_address="127.0.0.2")
         with httpx.Client(base_url=server.address, transport=other, timeout=120) as client:
             assert client.post("/api/predict?wait=1", files=[("files", ("a", png()))]).status_code == 200
-    while server.jobs._receiving:
-        time.sleep(0.01)
+    wait_for(lambda: not server.jobs._receiving)
     assert server.post(png()).status_code == 200

@@ -420,6 +420,22 @@ def test_a_gain_over_a_submission_that_is_better_than_the_default(planted):
     assert best.coupling == tuned.coupling
 
 
+@pytest.mark.parametrize("over_default", [-0.1, 0.1])
+@pytest.mark.parametrize("over_submitted", [-0.1, 0.1])
+def test_a_sure_gain_over_either_is_written(planted, monkeypatch, over_default, over_submitted):
+    whole = planted.evidence()
+    submitted = faultless(whole)
+
+    def interval(_, pooled, reference, samples):
+        return [over_submitted if reference is submitted else over_default, 0.2]
+
+    monkeypatch.setattr("siimdet.submission.tune._interval", interval)
+    figures = tune(replace(whole, submitted=submitted), folds=2, samples=10).figures
+    assert figures["reference"] == "submitted"
+    assert figures["verdict"] == ("gain" if over_submitted > 0 else "none")
+    assert figures["written"] == ("fitted" if max(over_default, over_submitted) > 0 else "default")
+
+
 def test_a_submission_needs_its_patients(tmp_path, planted, capsys):
     options = tables(tmp_path, planted)
     (tmp_path / "meta.csv").write_text("patientid,studyid,imageid\np0,s0,i0_0\np1,s0,i0_1\n")
