@@ -15,11 +15,9 @@ from siimdet.core.labels import STUDY
 from siimdet.inference.explain import can_explain
 from siimdet.serve.answers import Health, Model, Models, describe, refusals, sends
 from siimdet.serve.guard import Guard, Limits, TooLarge, too_large
-from siimdet.serve.jobs import Jobs
+from siimdet.serve.jobs import SERVER_ERROR, Jobs
 from siimdet.serve.predict_routes import add_predict_routes
 from siimdet.serve.result_routes import add_result_routes
-
-_OURS = "an error of the server, whose log has it"
 
 STATIC = Path(__file__).with_name("static")
 NO_PAGE = (
@@ -35,7 +33,7 @@ def make_app(
     app = FastAPI(title="siimdet", version=siimdet.__version__, docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(Exception, lambda *_: JSONResponse({"detail": _OURS}, 500))
+    app.add_exception_handler(Exception, lambda *_: JSONResponse({"detail": SERVER_ERROR}, 500))
     app.add_exception_handler(TooLarge, lambda *_: JSONResponse({"detail": too_large(limits)}, 413))
     add_predict_routes(app, jobs, limits)
     add_result_routes(app, jobs)

@@ -26,7 +26,7 @@ ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 log = logging.getLogger(__name__)
 
 _SWEEP = 30.0  # seconds between two looks for what has expired, at most
-_OURS = "an error of the server, whose log has it"
+SERVER_ERROR = "an error of the server, whose log has it"
 
 
 class QueueFull(Exception):
@@ -200,7 +200,7 @@ class Jobs:
         except OSError:
             # Without its line a study is not answered.
             log.exception("the audit file cannot be written")
-            outcome = _Outcome("failed", detail=_OURS)
+            outcome = _Outcome("failed", detail=SERVER_ERROR)
         self.metrics.ended(outcome.state, seconds)
         with self._changed:
             if job.state == "running":
@@ -219,7 +219,7 @@ class Jobs:
         except Exception:
             # One study must not take the others with it.
             log.exception("inference failed")
-            return _Outcome("failed", detail=_OURS)
+            return _Outcome("failed", detail=SERVER_ERROR)
         return _Outcome("cancelled") if found is None else _Outcome("done", found)
 
     def _end(self, job: Job, state: State) -> None:

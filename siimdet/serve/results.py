@@ -1,7 +1,7 @@
 """What is found in a study, as values: what the server answers, and what DICOM results are made of."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from siimdet.core.labels import STUDY
@@ -30,13 +30,7 @@ class ImageResult:
 
     def as_dict(self) -> dict[str, Any]:
         """id, width, height and boxes, as the server answers."""
-        boxes = [
-            {
-                **{"x1": box.x1, "y1": box.y1, "x2": box.x2, "y2": box.y2},
-                **{"score": box.score, "detector": box.detector},
-            }
-            for box in self.boxes
-        ]
+        boxes = [asdict(box) for box in self.boxes]
         return {"id": self.image_id, "width": self.size.width, "height": self.size.height, "boxes": boxes}
 
 
